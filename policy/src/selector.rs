@@ -1,0 +1,114 @@
+//! Label selectors, as the API server evaluates them.
+//!
+//! An empty [`Selector`] matches everything, as it does in Kubernetes; whoever must not have that (a `ServicePooling`)
+//! refuses it in its schema.
+//!
+//! Source: <https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors>.
+
+use std::collections::BTreeMap;
+
+/// Labels of an object.
+pub type Labels = BTreeMap<String, String>;
+
+/// A label selector: every label and every requirement must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selector {
+    /// Labels that must be there with this value.
+    pub match_labels: Labels,
+    /// Further requirements.
+    pub match_expressions: Vec<Requirement>,
+}
+
+/// One entry of `matchExpressions`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Requirement {
+    /// The label's key.
+    pub key: String,
+    /// How its value is compared.
+    pub operator: Operator,
+    /// The values of `In` and `NotIn`; empty for the others.
+    pub values: Vec<String>,
+}
+
+/// The operators of a label selector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operator {
+    /// The label is there with one of the values.
+    In,
+    /// The label is absent, or has none of the values.
+    NotIn,
+    /// The label is there.
+    Exists,
+    /// The label is absent.
+    DoesNotExist,
+}
+
+impl Selector {
+    /// A selector of plain labels, as a Service has one.
+    pub fn labels<K: Into<String>, V: Into<String>>(labels: impl IntoIterator<Item = (K, V)>) -> Self {
+        Self {
+            match_labels: labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
+            match_expressions: Vec::new(),
+        }
+    }
+
+    /// Whether it selects everything.
+    pub fn is_empty(&self) -> bool {
+        self.match_labels.is_empty() && self.match_expressions.is_empty()
+    }
+
+    /// Whether an object with these labels is selected.
+    pub fn matches(&self, labels: &Labels) -> bool {
+        contains(labels, &self.match_labels)
+            && self.match_expressions.iter().all(|requirement| requirement.holds(labels))
+    }
+}
+
+/// Whether `labels` has all of `wanted`: how a Service selects.
+pub fn contains(labels: &Labels, wanted: &Labels) -> bool {
+    wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
+}
+
+impl Requirement {
+    fn holds(&self, labels: &Labels) -> bool {
+        let value = labels.get(&self.key);
+        match self.operator {
+            Operator::In => value.is_some_and(|value| self.values.contains(value)),
+            Operator::NotIn => value.is_none_or(|value| !self.values.contains(value)),
+            Operator::Exists => value.is_some(),
+            Operator::DoesNotExist => value.is_none(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(pairs: &[(&str, &str)]) -> Labels {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn requirement(key: &str, operator: Operator, values: &[&str]) -> Selector {
+        Selector {
+            match_labels: Labels::new(),
+            match_expressions: vec![Requirement {
+                key: key.into(),
+                operator,
+                values: values.iter().map(|value| (*value).to_owned()).collect(),
+            }],
+        }
+    }
+
+    #[test]
+    fn a_selector_matches_only_when_every_label_and_requirement_holds() {
+        let pod = labels(&[("app", "eventgate"), ("release", "canary")]);
+        assert!(Selector::labels([("app", "eventgate")]).matches(&pod));
+        assert!(!Selector::labels([("app", "eventgate"), ("release", "main")]).matches(&pod));
+        assert!(requirement("release", Operator::In, &["canary", "main"]).matches(&pod));
+        assert!(!requirement("release", Operator::NotIn, &["canary"]).matches(&pod));
+        assert!(requirement("missing", Operator::NotIn, &["canary"]).matches(&pod));
+        assert!(requirement("app", Operator::Exists, &[]).matches(&pod));
+        assert!(!requirement("app", Operator::DoesNotExist, &[]).matches(&pod));
+    }
+}

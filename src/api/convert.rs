@@ -1,0 +1,103 @@
+//! From the stored resource to what the policy reads.
+//!
+//! Never lenient: what this version does not understand is an error, and the webhook guards such a resource's namespace as
+//! `Unknown`.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::ResourceExt;
+use poolguard_policy::pooling::{self, Arm, Evidence, Key, Pooling};
+use poolguard_policy::selector::{Operator, Requirement, Selector};
+use thiserror::Error;
+
+use super::{Enforcement, PoolingMode, ServicePooling};
+
+/// A `ServicePooling` that this version cannot act on.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum ConvertError {
+    /// The selector has an operator of another version.
+    #[error("the selector's operator {0:?} is not one of In, NotIn, Exists, DoesNotExist")]
+    Operator(String),
+    /// The selector selects everything.
+    #[error("the selector is empty")]
+    EmptySelector,
+    /// An entry of `evidence` has no arm, or several, that this version knows.
+    #[error("evidence {0:?} names no source that this version knows, or several")]
+    Arm(String),
+    /// There is no evidence at all.
+    #[error("no evidence is named")]
+    NoEvidence,
+}
+
+/// Converts a `ServicePooling`.
+///
+/// # Errors
+/// Where it does not follow its own schema, as happens when an older binary meets a newer resource.
+pub fn pooling(resource: &ServicePooling) -> Result<Pooling, ConvertError> {
+    let spec = &resource.spec;
+    let own = selector(&spec.selector)?;
+    if own.is_empty() {
+        return Err(ConvertError::EmptySelector);
+    }
+    if spec.evidence.is_empty() {
+        return Err(ConvertError::NoEvidence);
+    }
+    let evidence = spec
+        .evidence
+        .iter()
+        .map(|entry| {
+            let arm = match (&entry.declared, &entry.conftool) {
+                (Some(declared), None) => Arm::Declared { pooled_in: declared.pooled_in.clone() },
+                (None, Some(conftool)) => {
+                    Arm::Conftool { source: entry.source.clone(), record: conftool.record.clone() }
+                }
+                _ => return Err(ConvertError::Arm(entry.name.clone())),
+            };
+            Ok(Evidence { name: entry.name.clone(), arm })
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(Pooling {
+        key: Key { namespace: resource.namespace().unwrap_or_default(), name: resource.name_any() },
+        version: format!("{}/{}", resource.uid().unwrap_or_default(), resource.metadata.generation.unwrap_or_default()),
+        selector: own,
+        expendable: spec.expendable.as_ref().map(selector).transpose()?,
+        mode: match spec.mode {
+            PoolingMode::ActiveActive => pooling::Mode::ActiveActive,
+            PoolingMode::ActivePassive => pooling::Mode::ActivePassive,
+        },
+        datacenters: spec.datacenters.iter().map(|datacenter| datacenter.name.clone()).collect(),
+        min_pooled_datacenters: spec.min_pooled_datacenters,
+        evidence,
+        enforcement: match spec.enforcement {
+            Enforcement::Enforce => pooling::Enforcement::Enforce,
+            Enforcement::Warn => pooling::Enforcement::Warn,
+        },
+    })
+}
+
+/// Converts a label selector.
+///
+/// # Errors
+/// Where an operator is none of the four.
+pub fn selector(selector: &LabelSelector) -> Result<Selector, ConvertError> {
+    Ok(Selector {
+        match_labels: selector.match_labels.clone().unwrap_or_default(),
+        match_expressions: selector
+            .match_expressions
+            .iter()
+            .flatten()
+            .map(|requirement| {
+                Ok(Requirement {
+                    key: requirement.key.clone(),
+                    operator: match requirement.operator.as_str() {
+                        "In" => Operator::In,
+                        "NotIn" => Operator::NotIn,
+                        "Exists" => Operator::Exists,
+                        "DoesNotExist" => Operator::DoesNotExist,
+                        other => return Err(ConvertError::Operator(other.to_owned())),
+                    },
+                    values: requirement.values.clone().unwrap_or_default(),
+                })
+            })
+            .collect::<Result<_, _>>()?,
+    })
+}

@@ -1,0 +1,277 @@
+//! `ServicePooling`, version `v1alpha1`: a service, its pods, and where the truth about its pooling is found.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Names a service, its pods, and where the truth about its pooling is found. The same bytes serve in every datacenter.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "poolguard.dev",
+    version = "v1alpha1",
+    kind = "ServicePooling",
+    plural = "servicepoolings",
+    shortname = "spool",
+    category = "poolguard",
+    namespaced,
+    status = "ServicePoolingStatus",
+    derive = "PartialEq",
+    doc = "A service, its pods, and where the truth about its pooling is found.",
+    printcolumn(
+        name = "Pooling",
+        type_ = "string",
+        json_path = ".status.summary",
+        description = "What is pooled where"
+    ),
+    printcolumn(
+        name = "Here",
+        type_ = "string",
+        json_path = ".status.serving",
+        description = "Whether this datacenter serves"
+    ),
+    printcolumn(
+        name = "Guarded",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Guarded\")].status",
+        description = "Whether removals are refused while it serves"
+    ),
+    printcolumn(
+        name = "Consistent",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Consistent\")].status",
+        description = "Whether intent and evidence agree"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode", priority = 1),
+    printcolumn(name = "Enforcement", type_ = "string", json_path = ".spec.enforcement", priority = 1),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Consistent\")].message",
+        description = "What disagrees",
+        priority = 1
+    )
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = kube::core::Rule::new("!has(self.minPooledDatacenters) || self.minPooledDatacenters <= size(self.datacenters)")
+        .message("minPooledDatacenters is above the number of datacenters: lower it, or name more datacenters")
+        .field_path(".minPooledDatacenters")
+)]
+pub struct ServicePoolingSpec {
+    /// Selects the pods of the service, as a Service's selector does. Never empty.
+    #[x_kube(
+        validation = kube::core::Rule::new("(has(self.matchLabels) && size(self.matchLabels) > 0) || (has(self.matchExpressions) && size(self.matchExpressions) > 0)")
+            .message("an empty selector would select every pod: write the labels of the service's pods under matchLabels")
+    )]
+    pub selector: LabelSelector,
+
+    /// How the service is meant to be pooled: in every datacenter, or in one at a time. An intent: it feeds the condition
+    /// Consistent. In an active/passive service, conftool is not believed while several datacenters are pooled.
+    #[serde(default)]
+    pub mode: PoolingMode,
+
+    /// The datacenters in which the service is meant to exist.
+    #[schemars(length(max = 16))]
+    #[x_kube(
+        merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]),
+        validation = kube::core::Rule::new("size(self) > 0").message("no datacenter: write at least one name, for example {name: eqiad}"),
+        validation = kube::core::Rule::new("self.all(a, self.exists_one(b, a.name == b.name))")
+            .message("a datacenter stands twice in the list: write each name once")
+    )]
+    pub datacenters: Vec<DatacenterRef>,
+
+    /// In how many datacenters the service is meant to be pooled at the least. An intent.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 16))]
+    pub min_pooled_datacenters: u32,
+
+    /// Pods that may go while a Ready one that is not expendable exists: canaries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(
+        validation = kube::core::Rule::new("(has(self.matchLabels) && size(self.matchLabels) > 0) || (has(self.matchExpressions) && size(self.matchExpressions) > 0)")
+            .message("an empty selector would make every pod expendable: write the labels of the canary's pods, or leave expendable out")
+    )]
+    pub expendable: Option<LabelSelector>,
+
+    /// Where the truth about the pooling is found. All are asked; one that sees traffic is enough to close the guard.
+    #[schemars(length(max = 8))]
+    #[x_kube(
+        merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]),
+        validation = kube::core::Rule::new("size(self) > 0")
+            .message("no source: write at least one entry, for example {name: discovery, conftool: {record: <dnsdisc>}}")
+    )]
+    pub evidence: Vec<EvidenceSource>,
+
+    /// Whether a removal is refused while the service serves here, or only warned about.
+    #[serde(default)]
+    pub enforcement: Enforcement,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// How a service is meant to be pooled.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PoolingMode {
+    /// In every datacenter.
+    #[default]
+    ActiveActive,
+    /// In one datacenter at a time.
+    ActivePassive,
+}
+
+/// What happens to a removal while the service serves.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Enforcement {
+    /// It is refused.
+    #[default]
+    Enforce,
+    /// It is allowed, with a warning and a metric.
+    Warn,
+}
+
+/// A datacenter, by the name that the sources of truth use too.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct DatacenterRef {
+    /// The datacenter's name.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+}
+
+/// One source of truth; exactly one arm is set.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = kube::core::Rule::new("[has(self.declared), has(self.conftool)].filter(set, set).size() == 1")
+        .message("each entry of evidence names exactly one source: write either declared or conftool; for two sources write two entries")
+)]
+#[x_kube(
+    validation = kube::core::Rule::new("!has(self.source) || !has(self.declared)")
+        .message("a declared state has no source: leave source out")
+)]
+pub struct EvidenceSource {
+    /// The entry's name, which status and messages use.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+
+    /// The source of the operator's configuration to ask. Only needed where it has several of the kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub source: Option<String>,
+
+    /// This resource says where the service is pooled. Needs nothing outside the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declared: Option<DeclaredEvidence>,
+
+    /// A discovery record of conftool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conftool: Option<ConftoolEvidence>,
+}
+
+/// The declared state.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DeclaredEvidence {
+    /// The datacenters in which the service is pooled. Taking one off the list is the depool.
+    #[schemars(length(max = 16), inner(length(min = 1, max = 63)))]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Set)]
+    pub pooled_in: Vec<String>,
+}
+
+/// A discovery record of conftool.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConftoolEvidence {
+    /// The record's `dnsdisc`.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$"))]
+    pub record: String,
+}
+
+/// What the controller observed.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ServicePoolingStatus {
+    /// The generation of the spec that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// Whether this datacenter serves the service: Serving, NotServing or Unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serving: Option<String>,
+
+    /// One word for each datacenter: `codfw=depooled eqiad=serving`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+
+    /// The Helm releases that the service's workloads belong to, as `namespace/name`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub releases: Vec<String>,
+
+    /// The service's workloads in this cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workloads: Vec<WorkloadStatus>,
+
+    /// What each source says about each datacenter.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
+    pub datacenters: Vec<DatacenterStatus>,
+
+    /// Ready, Serving, Guarded, Consistent and SourcesReady.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// A workload of the service.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadStatus {
+    /// Its kind.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// How many pods it wants.
+    pub replicas: i32,
+    /// How many of them are Ready.
+    pub ready: i32,
+}
+
+/// What is known about one datacenter.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct DatacenterStatus {
+    /// Its name.
+    pub name: String,
+    /// Serving, NotServing or Unknown.
+    pub state: String,
+    /// What each source says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
+    pub evidence: Vec<EvidenceStatus>,
+}
+
+/// What one source says about one datacenter.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct EvidenceStatus {
+    /// The entry of `spec.evidence`.
+    pub name: String,
+    /// Serving, NotServing, or Unknown with its reason.
+    pub says: String,
+    /// The same in the source's own words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// The source's revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<i64>,
+    /// When this revision was first seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// From when on "depooled" may be believed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_serving_after: Option<Time>,
+}
