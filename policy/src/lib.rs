@@ -1,8 +1,19 @@
 //! What Poolguard decides, and nothing else: no I/O, no clock, no environment. `now` is handed in.
 //!
-//! In reading order: [`selector`] and [`pooling`] are the words, [`evidence`] draws the conclusion from what the sources
-//! say, [`doors`] is the one table of requests that could cut a service off.
+//! In reading order: [`selector`], [`pooling`] and [`state`] are the words; [`evidence`] draws the conclusion from what the
+//! sources say; [`doors`] is the one table of requests that could cut a service off, and [`request`] one that came through;
+//! [`guarded`] finds the services that it concerns, [`weakening`] which changes of a `ServicePooling` open the guard;
+//! [`rules`] is the chain that decides; [`verdict`] its outcomes, [`steps`] what to do next, [`words`] how it is told.
 
+pub mod doors;
 pub mod evidence;
+pub mod guarded;
 pub mod pooling;
+pub mod request;
+pub mod rules;
 pub mod selector;
+pub mod state;
+pub mod steps;
+pub mod verdict;
+pub mod weakening;
+pub mod words;
