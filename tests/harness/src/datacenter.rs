@@ -1,0 +1,242 @@
+//! One datacenter: a real control plane with nodes that kwok plays, and the programs that people reach it with.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::command::{Output, run};
+use crate::pki::{Authority, Credential, Subject, kubeconfig, token_keys};
+use crate::programs::Programs;
+use crate::run::Run;
+use crate::wait::wait_for;
+
+const STAGES: &str = include_str!("../manifests/kwok.yaml");
+const CLUSTER: &str = include_str!("../manifests/cluster.yaml");
+
+/// How long a control plane may take to come up on a loaded machine.
+const START: Duration = Duration::from_secs(60);
+
+/// Who runs a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// An administrator, in `system:masters`.
+    Admin,
+    /// A deployer: role `admin` in the service namespaces.
+    Deployer,
+}
+
+/// The ports of a datacenter.
+#[derive(Debug, Clone, Copy)]
+pub struct DatacenterPorts {
+    /// etcd, for clients.
+    pub etcd: u16,
+    /// etcd, for its peers.
+    pub peer: u16,
+    /// The API server.
+    pub api: u16,
+}
+
+/// A running control plane.
+#[derive(Debug)]
+pub struct Datacenter {
+    /// Its name, which conftool uses too.
+    pub name: String,
+    /// Its own folder.
+    pub folder: PathBuf,
+    /// The API server's URL.
+    pub server: String,
+    programs: Programs,
+    run: Arc<Run>,
+}
+
+impl Datacenter {
+    /// Starts one and waits until it answers and its nodes are ready.
+    ///
+    /// # Errors
+    /// If a process ends or does not come up, with the end of its log.
+    pub fn start(run: Arc<Run>, programs: &Programs, name: &str, ports: DatacenterPorts) -> Result<Self> {
+        let folder = run.subfolder(name)?;
+        let server = format!("https://127.0.0.1:{}", ports.api);
+        let this = Self { name: name.to_owned(), folder, server, programs: programs.clone(), run };
+        this.control_plane(ports).with_context(|| format!("cannot start the control plane of {name}"))?;
+        Ok(this)
+    }
+
+    fn control_plane(&self, ports: DatacenterPorts) -> Result<()> {
+        let pki = self.folder.join("pki");
+        let authority = Authority::new(pki.clone(), "datacenter")?;
+        let serving = authority.sign("apiserver", Subject::Server(&["kubernetes", "kubernetes.default.svc"]))?;
+        let tokens = token_keys(&pki)?;
+        for (file, user, groups) in [
+            ("kubeconfig", "admin", &["system:masters"] as &[&str]),
+            ("deployer.kubeconfig", "deployer", &["deployers"]),
+            ("controller-manager.kubeconfig", "system:kube-controller-manager", &[]),
+            ("scheduler.kubeconfig", "system:kube-scheduler", &[]),
+            ("kwok.kubeconfig", "system:node:kwok", &["system:nodes"]),
+        ] {
+            let (certificate, key) = authority.sign(file, Subject::User(user, groups))?;
+            let credential = Credential::Certificate(certificate, key);
+            kubeconfig(&self.folder.join(file), &self.server, &authority.file(), &credential)?;
+        }
+        let etcd = format!("http://127.0.0.1:{}", ports.etcd);
+        let peer = format!("http://127.0.0.1:{}", ports.peer);
+        self.spawn("etcd", |command| {
+            command
+                .arg(format!("--data-dir={}", self.folder.join("etcd").display()))
+                .args(["--unsafe-no-fsync", "--log-level=warn"])
+                .arg(format!("--listen-client-urls={etcd}"))
+                .arg(format!("--advertise-client-urls={etcd}"))
+                .arg(format!("--listen-peer-urls={peer}"))
+                .arg(format!("--initial-advertise-peer-urls={peer}"))
+                .arg(format!("--initial-cluster=default={peer}"));
+        })?;
+        self.spawn("kube-apiserver", |command| {
+            command
+                .arg(format!("--etcd-servers={etcd}"))
+                .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
+                .arg(format!("--secure-port={}", ports.api))
+                .arg(format!("--tls-cert-file={}", serving.0.display()))
+                .arg(format!("--tls-private-key-file={}", serving.1.display()))
+                .arg(format!("--client-ca-file={}", authority.file().display()))
+                .args(["--authorization-mode=RBAC", "--service-cluster-ip-range=10.0.0.0/16"])
+                .args(["--endpoint-reconciler-type=none", "--feature-gates=HPAScaleToZero=true", "--profiling=false"])
+                .arg("--service-account-issuer=https://kubernetes.default.svc")
+                .arg(format!("--service-account-signing-key-file={}", tokens.0.display()))
+                .arg(format!("--service-account-key-file={}", tokens.1.display()));
+        })?;
+        wait_for(&format!("the API server of {}", self.name), START, || {
+            self.kubectl(&["get", "--raw", "/readyz"])?.success()
+        })
+        .with_context(|| self.run.log_tail(&format!("{}-kube-apiserver", self.name)))?;
+        self.apply(CLUSTER)?;
+        let own = |file: &str| format!("--kubeconfig={}", self.folder.join(file).display());
+        self.spawn("kube-controller-manager", |command| {
+            command
+                .arg(own("controller-manager.kubeconfig"))
+                .args(["--secure-port=0", "--leader-elect=false", "--use-service-account-credentials=true"])
+                .arg(format!("--service-account-private-key-file={}", tokens.0.display()))
+                .arg(format!("--root-ca-file={}", authority.file().display()));
+        })?;
+        self.spawn("kube-scheduler", |command| {
+            command.arg(own("scheduler.kubeconfig")).args(["--secure-port=0", "--leader-elect=false"]);
+        })?;
+        let stages = self.folder.join("kwok.yaml");
+        fs::write(&stages, STAGES).context("cannot write kwok's stages")?;
+        self.spawn("kwok", |command| {
+            command
+                .arg(own("kwok.kubeconfig"))
+                .arg(format!("--config={}", stages.display()))
+                .args(["--manage-all-nodes=false", "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake"])
+                .args(["--node-ip=10.0.0.1", "--node-lease-duration-seconds=40"]);
+        })?;
+        wait_for(&format!("the nodes of {} to be ready", self.name), START, || {
+            let ready = self.kubectl(&[
+                "get",
+                "nodes",
+                "-o",
+                r#"jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}"#,
+            ])?;
+            let ready = ready.success()?;
+            ensure!(ready == "True True", "they say {ready:?}: {}", self.run.log_tail(&format!("{}-kwok", self.name)));
+            Ok(())
+        })
+    }
+
+    fn spawn(&self, program: &str, arguments: impl FnOnce(&mut Command)) -> Result<u32> {
+        let mut command = Command::new(self.programs.path(program));
+        command.current_dir(&self.folder).env("HOME", &self.folder).env_remove("KUBECONFIG");
+        arguments(&mut command);
+        self.run.start(&format!("{}-{program}", self.name), &mut command)
+    }
+
+    /// A running control plane that was started before, from its folder.
+    pub fn found(run: Arc<Run>, programs: &Programs, name: &str, server: String) -> Self {
+        Self { name: name.to_owned(), folder: run.folder().join(name), server, programs: programs.clone(), run }
+    }
+
+    /// The run that it belongs to.
+    pub fn run(&self) -> &Arc<Run> {
+        &self.run
+    }
+
+    /// The kubeconfig of somebody.
+    pub fn kubeconfig(&self, who: Who) -> PathBuf {
+        self.folder.join(match who {
+            Who::Admin => "kubeconfig",
+            Who::Deployer => "deployer.kubeconfig",
+        })
+    }
+
+    /// The certificate of the authority that the API server's certificate is from.
+    pub fn authority(&self) -> PathBuf {
+        self.folder.join("pki/ca.crt")
+    }
+
+    /// Runs `kubectl` as an administrator.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<Output> {
+        self.call(Who::Admin, "kubectl", arguments)
+    }
+
+    /// Runs `kubectl`, `helm3` or `helm4` as somebody.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn call(&self, who: Who, program: &str, arguments: &[&str]) -> Result<Output> {
+        run(self.command(who, program).args(arguments))
+    }
+
+    /// A command that reaches this datacenter as somebody.
+    pub fn command(&self, who: Who, program: &str) -> Command {
+        let mut command = Command::new(self.programs.path(program));
+        command.env("KUBECONFIG", self.kubeconfig(who)).env("HOME", &self.folder).env("TMPDIR", &self.folder);
+        command
+    }
+
+    /// Applies manifests as an administrator.
+    ///
+    /// # Errors
+    /// If `kubectl apply` fails.
+    pub fn apply(&self, manifests: &str) -> Result<()> {
+        self.apply_as(Who::Admin, manifests)?.success()?;
+        Ok(())
+    }
+
+    /// Applies manifests as somebody.
+    ///
+    /// # Errors
+    /// If `kubectl` cannot be started.
+    pub fn apply_as(&self, who: Who, manifests: &str) -> Result<Output> {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let mut hasher = DefaultHasher::new();
+        (manifests, std::thread::current().id()).hash(&mut hasher);
+        let file = self.folder.join(format!("manifest-{:016x}.yaml", hasher.finish()));
+        fs::write(&file, manifests).context("cannot write manifests")?;
+        self.call(who, "kubectl", &["apply", "--server-side", "--force-conflicts", "-f", &file.to_string_lossy()])
+    }
+
+    /// Applies a file as an administrator.
+    ///
+    /// # Errors
+    /// If `kubectl apply` fails.
+    pub fn apply_file(&self, file: &Path) -> Result<()> {
+        self.kubectl(&["apply", "--server-side", "-f", &file.to_string_lossy()])?.success()?;
+        Ok(())
+    }
+
+    /// What `kubectl get ARGUMENTS -o json` says.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub fn get(&self, arguments: &[&str]) -> Result<serde_json::Value> {
+        let mut all = vec!["get", "-o", "json"];
+        all.extend(arguments);
+        Ok(serde_json::from_str(&self.kubectl(&all)?.success()?)?)
+    }
+}

@@ -1,0 +1,122 @@
+//! Both datacenters and conftool's etcd.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::conftool::{self, Conftool};
+use crate::datacenter::{Datacenter, DatacenterPorts};
+use crate::ports::Ports;
+use crate::programs::{self, Programs};
+use crate::run::Run;
+use crate::wait::wait_for;
+
+/// The datacenters, in the order of the 2021 outage: the one that was taken out, and the other.
+pub const NAMES: [&str; 2] = ["eqiad", "codfw"];
+
+/// Two datacenters that share conftool.
+#[derive(Debug)]
+pub struct Fleet {
+    /// The one that is migrated.
+    pub eqiad: Datacenter,
+    /// The other.
+    pub codfw: Datacenter,
+    /// conftool, which speaks for both.
+    pub conftool: Conftool,
+    /// The process of conftool's etcd.
+    pub conftool_etcd: u32,
+    /// How long it took to come up.
+    pub took: Duration,
+    run: Arc<Run>,
+}
+
+impl Fleet {
+    /// A fleet that ends with its owner.
+    ///
+    /// # Errors
+    /// If something cannot be built or does not come up.
+    pub fn start(progress: &dyn Fn(&str)) -> Result<Self> {
+        let (programs, confctl) = Self::prepare(progress)?;
+        Self::in_run(Arc::new(Run::temporary()?), &programs, confctl)
+    }
+
+    /// A fleet that stays, in this folder.
+    ///
+    /// # Errors
+    /// If something cannot be built or does not come up.
+    pub fn start_kept(folder: PathBuf, progress: &dyn Fn(&str)) -> Result<Self> {
+        let (programs, confctl) = Self::prepare(progress)?;
+        Self::in_run(Arc::new(Run::kept(folder)?), &programs, confctl)
+    }
+
+    /// Builds what is missing.
+    ///
+    /// # Errors
+    /// If something cannot be built.
+    pub fn prepare(progress: &dyn Fn(&str)) -> Result<(Programs, PathBuf)> {
+        Ok((programs::build(progress)?, conftool::install(progress)?))
+    }
+
+    fn in_run(run: Arc<Run>, programs: &Programs, confctl: PathBuf) -> Result<Self> {
+        let start = Instant::now();
+        let mut ports = Ports::new()?;
+        let mut own =
+            || Ok::<_, anyhow::Error>(DatacenterPorts { etcd: ports.take()?, peer: ports.take()?, api: ports.take()? });
+        let [first, second] = [own()?, own()?];
+        let (client, peer) = (ports.take()?, ports.take()?);
+        let folder = run.subfolder("conftool")?;
+        let conftool = Conftool::new(confctl, &folder, client)?;
+        let conftool_etcd = run.start(
+            "conftool-etcd",
+            Command::new(programs.path("etcd"))
+                .arg(format!("--data-dir={}", folder.join("etcd").display()))
+                .args(["--enable-v2", "--unsafe-no-fsync", "--log-level=warn"])
+                .arg(format!("--listen-client-urls={}", conftool.endpoint))
+                .arg(format!("--advertise-client-urls={}", conftool.endpoint))
+                .arg(format!("--listen-peer-urls=http://127.0.0.1:{peer}"))
+                .arg(format!("--initial-advertise-peer-urls=http://127.0.0.1:{peer}"))
+                .arg(format!("--initial-cluster=default=http://127.0.0.1:{peer}")),
+        )?;
+        let (eqiad, codfw) = std::thread::scope(|scope| {
+            let start = |name, ports| {
+                let run = Arc::clone(&run);
+                scope.spawn(move || Datacenter::start(run, programs, name, ports))
+            };
+            let (eqiad, codfw) = (start(NAMES[0], first), start(NAMES[1], second));
+            let end = |thread: std::thread::ScopedJoinHandle<'_, Result<Datacenter>>| {
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            Ok::<_, anyhow::Error>((end(eqiad)?, end(codfw)?))
+        })?;
+        wait_for("conftool's etcd", Duration::from_secs(20), || conftool.sync(&["probe"], &NAMES))?;
+        let routes = gateway_api()?;
+        for datacenter in [&eqiad, &codfw] {
+            datacenter.apply_file(&routes)?;
+        }
+        Ok(Self { eqiad, codfw, conftool, conftool_etcd, took: start.elapsed(), run })
+    }
+
+    /// The datacenters.
+    pub fn datacenters(&self) -> [&Datacenter; 2] {
+        [&self.eqiad, &self.codfw]
+    }
+
+    /// The run that everything belongs to.
+    pub fn run(&self) -> &Arc<Run> {
+        &self.run
+    }
+}
+
+/// The CustomResourceDefinition of HTTPRoute, from the Go module that pins it.
+fn gateway_api() -> Result<PathBuf> {
+    let folder = crate::root().join("tests/controlplane/gateway-api");
+    let list = |arguments: &[&str]| {
+        crate::command::run(Command::new("go").current_dir(&folder).env("GOTOOLCHAIN", "local").args(arguments))?.success()
+    };
+    list(&["mod", "download", "sigs.k8s.io/gateway-api"]).context("cannot download the Gateway API")?;
+    let module = list(&["list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api"])?;
+    Ok(PathBuf::from(module.trim()).join("config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"))
+}

@@ -1,0 +1,28 @@
+//! Two real datacenters on one machine: builds the programs of a control plane, starts and stops them, installs Poolguard and
+//! the example services. Tests, the demo and `cargo xtask` share it.
+//!
+//! In reading order: [`command`] runs one program, [`wait`] waits for a condition; [`programs`] and [`conftool`] build what is
+//! missing; [`run`] owns the processes and the folder of a run, [`ports`] and [`pki`] serve it; [`datacenter`] is one control
+//! plane, [`fleet`] both and conftool's etcd; [`operator`] is Poolguard beside a control plane, [`services`] the examples.
+//!
+//! Never: a client library. Everything is done with the programs that people use, so that what works here works for them.
+
+pub mod command;
+pub mod conftool;
+pub mod datacenter;
+pub mod fleet;
+
+pub mod pki;
+pub mod ports;
+pub mod programs;
+pub mod run;
+
+pub mod wait;
+
+use std::path::PathBuf;
+
+/// The checkout's root.
+pub fn root() -> PathBuf {
+    let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    manifest.ancestors().nth(2).expect("the crate lies two folders below the root").to_path_buf()
+}

@@ -1,0 +1,245 @@
+//! The programs of a control plane, built once from the Go modules that pin them, into `target/controlplane/bin/`.
+//!
+//! A program is built again only when its pins, its flags or the compiler change. Versions stand in `go.mod` alone.
+
+use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow, ensure};
+
+use crate::command::run;
+
+/// A program and where it comes from.
+struct Program {
+    name: &'static str,
+    folder: &'static str,
+    package: &'static str,
+    /// The module whose version is the program's.
+    module: &'static str,
+    /// How the version is linked in, with `{}` for it; clients refuse a server whose version does not parse.
+    link: &'static str,
+    /// How the program tells its version.
+    version: &'static [&'static str],
+    /// Seconds that a cold build takes on two cores, for the estimate.
+    seconds: u64,
+}
+
+const KUBERNETES: Program = Program {
+    name: "",
+    folder: "kubernetes",
+    package: "",
+    module: "k8s.io/kubernetes",
+    link: "-X k8s.io/component-base/version.gitVersion={} -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor={minor}",
+    version: &["--version"],
+    seconds: 0,
+};
+
+/// What the datacenters need, in the order in which it is built.
+const PROGRAMS: [Program; 8] = [
+    Program {
+        name: "etcd",
+        folder: "etcd",
+        package: "go.etcd.io/etcd/server/v3",
+        module: "go.etcd.io/etcd/server/v3",
+        link: "",
+        version: &["--version"],
+        seconds: 31,
+    },
+    Program { name: "kube-apiserver", package: "k8s.io/kubernetes/cmd/kube-apiserver", seconds: 240, ..KUBERNETES },
+    Program {
+        name: "kube-controller-manager",
+        package: "k8s.io/kubernetes/cmd/kube-controller-manager",
+        seconds: 60,
+        ..KUBERNETES
+    },
+    Program { name: "kube-scheduler", package: "k8s.io/kubernetes/cmd/kube-scheduler", seconds: 7, ..KUBERNETES },
+    Program {
+        name: "kubectl",
+        package: "k8s.io/kubernetes/cmd/kubectl",
+        version: &["version", "--client"],
+        seconds: 40,
+        ..KUBERNETES
+    },
+    Program {
+        name: "helm3",
+        folder: "helm3",
+        package: "helm.sh/helm/v3/cmd/helm",
+        module: "helm.sh/helm/v3",
+        link: "-X helm.sh/helm/v3/internal/version.version={}",
+        version: &["version", "--short"],
+        seconds: 61,
+    },
+    Program {
+        name: "helm4",
+        folder: "helm4",
+        package: "helm.sh/helm/v4/cmd/helm",
+        module: "helm.sh/helm/v4",
+        link: "-X helm.sh/helm/v4/internal/version.version={}",
+        version: &["version", "--short"],
+        seconds: 106,
+    },
+    Program {
+        name: "kwok",
+        folder: "kwok",
+        package: "sigs.k8s.io/kwok/cmd/kwok",
+        module: "sigs.k8s.io/kwok",
+        link: "-X sigs.k8s.io/kwok/pkg/consts.Version={}",
+        version: &["--version"],
+        seconds: 64,
+    },
+];
+
+/// Where the programs of this checkout are.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    folder: PathBuf,
+}
+
+impl Programs {
+    /// The path of a program.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+}
+
+/// Builds what is missing, telling `progress` which program it is at.
+///
+/// # Errors
+/// If Go is missing or a build fails.
+pub fn build(progress: &dyn Fn(&str)) -> Result<Programs> {
+    let target = crate::root().join("target/controlplane");
+    let folder = target.join("bin");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let lock = File::create(target.join("lock")).context("cannot make the lock of the builds")?;
+    lock.lock().context("cannot wait for another build")?;
+    let programs = Programs { folder };
+    let assets = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
+    let missing: Vec<&Program> = PROGRAMS
+        .iter()
+        .filter(|program| !given(program, assets.as_deref(), &programs).unwrap_or(false))
+        .collect();
+    if missing.is_empty() {
+        return Ok(programs);
+    }
+    let go = go_version()?;
+    let missing: Vec<&Program> =
+        missing.into_iter().filter(|program| stamp_of(program, &go).is_ok_and(|stamp| !built(program, &programs, &stamp))).collect();
+    let (start, all): (_, u64) = (Instant::now(), missing.iter().map(|program| program.seconds).sum());
+    let mut done = 0;
+    for (index, program) in missing.iter().enumerate() {
+        progress(&format!(
+            "program {} of {}: {}, {} s so far, about {} s to go",
+            PROGRAMS.len() - missing.len() + index + 1,
+            PROGRAMS.len(),
+            program.name,
+            start.elapsed().as_secs(),
+            all - done
+        ));
+        compile(program, &programs)?;
+        fs::write(stamp_file(program, &programs), stamp_of(program, &go)?).context("cannot write a stamp")?;
+        done += program.seconds;
+    }
+    Ok(programs)
+}
+
+/// The version that a module pins.
+fn pinned(program: &Program) -> Result<String> {
+    let path = module_folder(program).join("go.mod");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    text.lines()
+        .map(|line| line.trim().trim_start_matches("require "))
+        .find_map(|line| line.strip_prefix(program.module)?.strip_prefix(' '))
+        .map(|rest| rest.split(' ').next().unwrap_or(rest).to_owned())
+        .ok_or_else(|| anyhow!("{} does not pin {}", path.display(), program.module))
+}
+
+fn module_folder(program: &Program) -> PathBuf {
+    crate::root().join("tests/controlplane").join(program.folder)
+}
+
+fn flags(program: &Program) -> Result<String> {
+    let version = pinned(program)?;
+    let minor = version.split('.').nth(1).unwrap_or_default().to_owned();
+    // kwok writes its version without the v.
+    let version = if program.name == "kwok" { version.trim_start_matches('v').to_owned() } else { version };
+    Ok(format!("-s -w {}", program.link.replace("{}", &version).replace("{minor}", &minor)))
+}
+
+fn go_version() -> Result<String> {
+    let output = run(Command::new("go").arg("version"))
+        .context("Go is needed to build the control plane: install Go 1.26 or newer and put `go` on the PATH")?;
+    output.success()
+}
+
+fn stamp_of(program: &Program, go: &str) -> Result<String> {
+    let folder = module_folder(program);
+    let mut hasher = DefaultHasher::new();
+    for file in ["go.mod", "go.sum"] {
+        fs::read(folder.join(file)).with_context(|| format!("cannot read {file} of {}", program.folder))?.hash(&mut hasher);
+    }
+    (go, flags(program)?, program.package).hash(&mut hasher);
+    Ok(format!("{:016x}", hasher.finish()))
+}
+
+fn stamp_file(program: &Program, programs: &Programs) -> PathBuf {
+    programs.folder.with_file_name("stamps").join(program.name)
+}
+
+fn built(program: &Program, programs: &Programs, stamp: &str) -> bool {
+    let file = stamp_file(program, programs);
+    programs.path(program.name).exists() && fs::read_to_string(file).is_ok_and(|text| text == stamp)
+}
+
+fn compile(program: &Program, programs: &Programs) -> Result<()> {
+    fs::create_dir_all(programs.folder.with_file_name("stamps")).context("cannot make the folder of the stamps")?;
+    run(Command::new("go")
+        .current_dir(module_folder(program))
+        .env("CGO_ENABLED", "0")
+        .env("GOTOOLCHAIN", "local")
+        .env("GOFLAGS", "-mod=readonly")
+        .args(["build", "-trimpath", "-ldflags", flags(program)?.trim(), "-o"])
+        .arg(programs.path(program.name))
+        .arg(program.package))?
+    .success()
+    .with_context(|| format!("cannot build {}", program.name))?;
+    Ok(())
+}
+
+/// Whether the folder of `KUBEBUILDER_ASSETS` has the program in the pinned version; then a link to it is made.
+fn given(program: &Program, assets: Option<&Path>, programs: &Programs) -> Result<bool> {
+    let Some(assets) = assets else { return Ok(false) };
+    let path = assets.join(program.name);
+    ensure!(path.exists(), "not there");
+    let told = run(Command::new(&path).args(program.version))?.text();
+    let wanted = pinned(program)?;
+    if !told.contains(wanted.trim_start_matches('v')) {
+        return Ok(false);
+    }
+    let link = programs.path(program.name);
+    let _ = fs::remove_file(&link);
+    let _ = fs::remove_file(stamp_file(program, programs));
+    std::os::unix::fs::symlink(&path, &link).context("cannot link a program")?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_program_is_pinned_by_the_module_that_builds_it() {
+        for program in &PROGRAMS {
+            assert!(pinned(program).expect("a pin").starts_with('v'), "{}", program.name);
+        }
+    }
+
+    #[test]
+    fn a_stamp_changes_with_the_compiler() {
+        let stamp = |go| stamp_of(&PROGRAMS[0], go).expect("a stamp");
+        assert_eq!(stamp("go1"), stamp("go1"));
+        assert_ne!(stamp("go1"), stamp("go2"));
+    }
+}
