@@ -1,7 +1,15 @@
-//! Writes the generated files: `crds/` and the chart's copy. Run by `cargo xtask generate`.
+//! Writes the generated files: the CustomResourceDefinitions, the chart's copies of them, the chart's webhook entries, and the
+//! schema of the configuration file. `cargo xtask generate` runs it; a test fails where a file differs.
 
-use kube::CustomResourceExt;
+use std::path::Path;
 
-fn main() {
-    print!("{}", serde_yaml_ng::to_string(&poolguard::api::ServicePooling::crd()).expect("a CRD is plain data"));
+fn main() -> std::io::Result<()> {
+    for (path, text) in poolguard::generated::files() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        std::fs::write(path, text)?;
+    }
+    Ok(())
 }

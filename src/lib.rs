@@ -5,3 +5,9 @@
 //! plumbing without domain words. What is decided lives in the crate `poolguard-policy`.
 
 pub mod api;
+pub mod config;
+pub mod controller;
+pub mod generated;
+pub mod observe;
+pub mod runtime;
+pub mod webhook;

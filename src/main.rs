@@ -1,2 +1,150 @@
-//! x
-fn main() {}
+//! The command line: reads flags, environment and configuration, runs one process, and turns its end into an exit code.
+//!
+//! Exit codes: 0 after a requested stop, 1 after a failure, 2 for a wrong command line or configuration.
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use poolguard::config::{Config, LogFormat, Overrides};
+use poolguard::observe::Sources;
+use poolguard::runtime::{Environment, Health, Shutdown, admin, client, telemetry};
+use poolguard::{controller, webhook};
+
+/// Refuses to take a service away in a datacenter that still serves its live traffic.
+#[derive(Parser)]
+#[command(version, about, after_help = "Exit codes: 0 after a requested stop, 1 after a failure, 2 for a wrong command line or configuration.")]
+struct Cli {
+    #[command(subcommand)]
+    process: Process,
+}
+
+#[derive(Subcommand)]
+enum Process {
+    /// Answer the API server's admission reviews.
+    Webhook(Flags),
+    /// Keep the status of ServicePoolings, namespace labels and disruption budgets true.
+    Controller(Flags),
+}
+
+/// What both processes are told. A flag or variable overrides the single value of the file.
+#[derive(Args)]
+struct Flags {
+    /// The configuration file.
+    #[arg(long, env = "POOLGUARD_CONFIG", value_name = "FILE", default_value = "/etc/poolguard/config.yaml")]
+    config: PathBuf,
+    /// Overrides `datacenter`.
+    #[arg(long, env = "POOLGUARD_DATACENTER", value_name = "NAME")]
+    datacenter: Option<String>,
+    /// Overrides `webhook.listen`.
+    #[arg(long, env = "POOLGUARD_LISTEN", value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// Overrides `webhook.tlsDir`: the folder with tls.crt and tls.key.
+    #[arg(long, env = "POOLGUARD_TLS_DIR", value_name = "FOLDER")]
+    tls_dir: Option<PathBuf>,
+    /// Overrides `metrics.listen`.
+    #[arg(long, env = "POOLGUARD_METRICS_LISTEN", value_name = "ADDRESS:PORT")]
+    metrics_listen: Option<SocketAddr>,
+    /// Overrides `log.format`.
+    #[arg(long, env = "POOLGUARD_LOG_FORMAT", value_enum)]
+    log_format: Option<Format>,
+    /// Overrides `log.level`.
+    #[arg(long, env = "POOLGUARD_LOG_LEVEL", value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    Json,
+    Text,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let (Process::Webhook(flags) | Process::Controller(flags)) = &cli.process;
+    let overrides = Overrides {
+        datacenter: flags.datacenter.clone(),
+        webhook_listen: flags.listen,
+        tls_dir: flags.tls_dir.clone(),
+        metrics_listen: flags.metrics_listen,
+        log_format: flags.log_format.map(|format| match format {
+            Format::Json => LogFormat::Json,
+            Format::Text => LogFormat::Text,
+        }),
+        log_level: flags.log_level.clone(),
+    };
+    let config = match Config::load(&flags.config, overrides) {
+        Ok(config) => config,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return ExitCode::from(2);
+        }
+    };
+    if let Err(message) = telemetry::start(&config.log) {
+        eprintln!("configuration: {message}");
+        return ExitCode::from(2);
+    }
+    rustls::crypto::ring::default_provider().install_default().expect("nobody installed a provider before");
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(cli.process, config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = &*error as &dyn Error, "ended");
+            eprintln!("poolguard: {}", chain(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(process: Process, config: Config) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let config = Arc::new(config);
+    let shutdown = Shutdown::on_signals()?;
+    let registry = prometheus::Registry::new();
+    let build = prometheus::IntGaugeVec::new(
+        prometheus::Opts::new("poolguard_build_info", "Always 1; the version is in the label."),
+        &["version"],
+    )?;
+    build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    registry.register(Box::new(build))?;
+    let health = Health::default();
+    let sources = Sources::new(&config, &registry)?;
+    let client = client::connect().await?;
+    let env = Environment { client, registry: registry.clone(), health: health.clone(), shutdown: shutdown.clone() };
+    let admin = admin::serve(config.metrics.listen, admin::router(registry, health), shutdown);
+    let work = async {
+        match process {
+            Process::Webhook(_) => webhook::run(env, config, sources).await.map_err(Box::from),
+            Process::Controller(_) => controller::run(env, config, sources).await.map_err(Box::from),
+        }
+    };
+    tokio::pin!(work);
+    tokio::select! {
+        ended = &mut work => ended,
+        ended = admin => match ended {
+            // Metrics stop as soon as a stop is requested; the work may take longer to end well.
+            Ok(()) => work.await,
+            Err(error) => Err(error.into()),
+        },
+    }
+}
+
+/// An error with everything beneath it, in one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

@@ -244,11 +244,9 @@ impl Memory {
     /// Status is believed only where its revision is the one just read: another one says nothing about this one.
     pub fn after(record: Record, before: Option<Self>, status: Option<Self>, now: Timestamp) -> Self {
         let same = |memory: &Self| memory.record.revision == record.revision && memory.since <= now;
-        if let Some(memory) = before.filter(same) {
-            // A restarted controller may have written less than this process knows, never more.
-            return Self { record, ..memory };
-        }
-        if let Some(memory) = status.filter(same) {
+        // Whoever has seen this revision for longer knows more of what came before it.
+        let seen = [before, status].into_iter().flatten().filter(same).min_by_key(|memory| memory.since);
+        if let Some(memory) = seen {
             return Self { record, ..memory };
         }
         let ttl = |record: &Record| jiff::SignedDuration::from_secs(i64::from(record.ttl));

@@ -10,7 +10,7 @@ use crate::doors::Effect;
 use crate::pooling::{Pooling, Watched};
 use crate::request::{Body, Object, Request};
 use crate::selector::{Labels, Selector};
-use crate::state::{Kind, Namespace, Pod, Release, RouteKind, Service, State, Workload};
+use crate::state::{Kind, Namespace, Pod, Release, Service, State, Workload};
 use crate::weakening::weakens;
 
 /// A `ServicePooling` that a request concerns.
@@ -349,9 +349,4 @@ fn reference_touch(request: &Request, namespace: &Namespace, pooling: &Pooling, 
         }
     }
     if unread.is_empty() { None } else { Some(Touch::Read(unread)) }
-}
-
-/// The kind of a route's door.
-pub fn route_kind(kind: &str) -> RouteKind {
-    if kind == "Ingress" { RouteKind::Ingress } else { RouteKind::HttpRoute }
 }

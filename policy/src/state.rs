@@ -36,8 +36,6 @@ pub struct Namespace {
     pub workloads: BTreeMap<(Kind, String), Workload>,
     /// Services by name.
     pub services: BTreeMap<String, Service>,
-    /// Ingresses and HTTPRoutes by kind and name.
-    pub routes: BTreeMap<(RouteKind, String), Route>,
     /// Disruption budgets by name.
     pub budgets: BTreeMap<String, Budget>,
 }
@@ -209,15 +207,6 @@ impl Service {
     pub fn selects(&self, labels: &Labels) -> bool {
         !self.selector.is_empty() && contains(labels, &self.selector)
     }
-}
-
-/// The kinds of routes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum RouteKind {
-    /// `networking.k8s.io/v1` Ingress.
-    Ingress,
-    /// `gateway.networking.k8s.io/v1` HTTPRoute.
-    HttpRoute,
 }
 
 /// An Ingress or HTTPRoute.

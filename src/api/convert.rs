@@ -3,13 +3,16 @@
 //! Never lenient: what this version does not understand is an error, and the webhook guards such a resource's namespace as
 //! `Unknown`.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
+use poolguard_policy::evidence::{Memory, Record};
 use poolguard_policy::pooling::{self, Arm, Evidence, Key, Pooling};
 use poolguard_policy::selector::{Operator, Requirement, Selector};
 use thiserror::Error;
 
-use super::{Enforcement, PoolingMode, ServicePooling};
+use super::{Enforcement, PoolingMode, ServicePooling, ServicePoolingStatus};
 
 /// A `ServicePooling` that this version cannot act on.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -100,4 +103,22 @@ pub fn selector(selector: &LabelSelector) -> Result<Selector, ConvertError> {
             })
             .collect::<Result<_, _>>()?,
     })
+}
+
+/// What a status remembers of each source and datacenter: since when a revision has been seen, and until when clients may
+/// hold an answer from before.
+pub fn remembered(status: Option<&ServicePoolingStatus>) -> BTreeMap<(String, String), Memory> {
+    let datacenters = status.map(|status| status.datacenters.as_slice()).unwrap_or_default();
+    let entries = datacenters.iter().flat_map(|datacenter| {
+        datacenter.evidence.iter().filter_map(|evidence| {
+            let since = evidence.since.as_ref()?.0;
+            let revision = u64::try_from(evidence.revision?).ok()?;
+            let held_until = evidence.not_serving_after.as_ref().map(|time| time.0);
+            // The value itself is not believed: it is read again, and only its revision is compared.
+            let record = Record { pooled: held_until.is_none(), ttl: 0, revision };
+            let memory = Memory { record, since, held_until: held_until.unwrap_or(since) };
+            Some(((evidence.name.clone(), datacenter.name.clone()), memory))
+        })
+    });
+    entries.collect()
 }

@@ -7,7 +7,7 @@ pub mod conditions;
 mod convert;
 mod service_pooling;
 
-pub use convert::{ConvertError, pooling, selector};
+pub use convert::{ConvertError, pooling, remembered, selector};
 pub use service_pooling::*;
 
 /// The label that the controller puts on namespaces which the webhooks guard.

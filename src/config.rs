@@ -1,0 +1,573 @@
+//! The configuration file: read once, validated whole, all errors at once.
+//!
+//! Endpoints, credentials and networks live here and nowhere else; a resource that a tenant can write only names them.
+//! Never: the environment. Only `main` reads that, and hands it in as [`Overrides`].
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use poolguard_policy::rules::{Settings, Trusted};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_yaml_ng::Value;
+
+/// The validated configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where this cluster is, by the name that the sources use too.
+    pub datacenter: String,
+    /// Whom to ask, shown in refusals.
+    pub contact: Option<String>,
+    /// Where the runbook is.
+    pub runbook_url: String,
+    /// Which addresses belong to which datacenter.
+    pub networks: Vec<Network>,
+    /// Named sources of truth.
+    pub sources: Vec<Source>,
+    /// How long all sources of a verdict together may take.
+    pub evidence_timeout: Duration,
+    /// Identities that may remove what they manage.
+    pub trusted_identities: Vec<TrustedIdentity>,
+    /// The webhook's listener.
+    pub webhook: Webhook,
+    /// Metrics and health.
+    pub metrics: Metrics,
+    /// The controller.
+    pub controller: Controller,
+    /// Logs.
+    pub log: Log,
+}
+
+impl Config {
+    /// What the policy needs of it.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            here: self.datacenter.clone(),
+            contact: self.contact.clone(),
+            runbook_url: self.runbook_url.clone(),
+            trusted: self
+                .trusted_identities
+                .iter()
+                .map(|identity| Trusted {
+                    user: identity.user.clone(),
+                    resources: identity.resources.clone(),
+                    verbs: identity.verbs.clone(),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// The addresses of a datacenter.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// The datacenter's name.
+    pub datacenter: String,
+    /// Its networks, as `address/prefix length`.
+    pub cidrs: Vec<String>,
+}
+
+/// A named source of truth.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// Its name, which `spec.evidence[].source` may give.
+    pub name: String,
+    /// conftool's etcd.
+    pub conftool: ConftoolSource,
+}
+
+/// Where conftool keeps its state: etcd's v2 API.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConftoolSource {
+    /// URLs of the members of one etcd cluster; tried in turn.
+    pub endpoints: Vec<String>,
+    /// conftool's `namespace` and `api_version`: the key below which `discovery` lies.
+    #[serde(default = "conftool_namespace")]
+    pub namespace: String,
+    /// How long one request may take.
+    #[serde(default = "two_seconds", deserialize_with = "duration::deserialize")]
+    #[schemars(with = "String")]
+    pub timeout: Duration,
+    /// A PEM file with the authorities that etcd's certificate may be from.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// A file with the user name.
+    #[serde(default)]
+    pub username_file: Option<PathBuf>,
+    /// A file with the password.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+}
+
+fn conftool_namespace() -> String {
+    "/conftool/v1".to_owned()
+}
+
+fn two_seconds() -> Duration {
+    Duration::from_secs(2)
+}
+
+/// An identity that is trusted with some requests.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrustedIdentity {
+    /// The user name, as the API server writes it.
+    pub user: String,
+    /// Resources, with their subresource behind a slash.
+    pub resources: Vec<String>,
+    /// `CREATE`, `UPDATE`, `DELETE`.
+    pub verbs: Vec<String>,
+}
+
+/// The webhook's listener.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Webhook {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The folder with `tls.crt` and `tls.key`.
+    pub tls_dir: PathBuf,
+    /// How long a watch may be silent before the view is no longer believed.
+    #[serde(deserialize_with = "duration::deserialize")]
+    #[schemars(with = "String")]
+    pub watch_silence: Duration,
+}
+
+impl Default for Webhook {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 8443)),
+            tls_dir: PathBuf::from("/etc/poolguard/tls"),
+            watch_silence: Duration::from_secs(90),
+        }
+    }
+}
+
+/// The listener of `/metrics`, `/livez` and `/readyz`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Metrics {
+    /// Where it listens.
+    pub listen: SocketAddr,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([0, 0, 0, 0], 8080)) }
+    }
+}
+
+/// What the controller is told.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Controller {
+    /// The operator's own namespace, where its Lease is.
+    pub namespace: String,
+    /// The Lease's name.
+    pub lease_name: String,
+    /// The ValidatingWebhookConfiguration's name.
+    pub webhook_configuration: String,
+}
+
+impl Default for Controller {
+    fn default() -> Self {
+        Self {
+            namespace: "poolguard".to_owned(),
+            lease_name: "poolguard-controller".to_owned(),
+            webhook_configuration: "poolguard".to_owned(),
+        }
+    }
+}
+
+/// Logs.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// How lines look.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter of tracing.
+    pub level: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Json, level: "info".to_owned() }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Single values from flags and environment.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// `datacenter`
+    pub datacenter: Option<String>,
+    /// `webhook.listen`
+    pub webhook_listen: Option<SocketAddr>,
+    /// `webhook.tlsDir`
+    pub tls_dir: Option<PathBuf>,
+    /// `metrics.listen`
+    pub metrics_listen: Option<SocketAddr>,
+    /// `log.format`
+    pub log_format: Option<LogFormat>,
+    /// `log.level`
+    pub log_level: Option<String>,
+}
+
+/// The file, for its schema alone: each section is read by itself, so that one error does not hide the next.
+#[derive(JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(title = "poolguard configuration")]
+#[allow(dead_code, reason = "only its schema is used")]
+struct File {
+    /// Where this cluster is, by the name that the sources use too.
+    datacenter: String,
+    /// Whom to ask, shown in refusals.
+    contact: Option<String>,
+    /// Where the runbook is.
+    #[serde(rename = "runbookURL")]
+    runbook_url: Option<String>,
+    /// Which addresses belong to which datacenter.
+    networks: Option<Vec<Network>>,
+    /// Named sources of truth.
+    sources: Option<Vec<Source>>,
+    /// How long all sources of a verdict together may take: `3s`.
+    evidence_timeout: Option<String>,
+    /// Identities that may remove what they manage; empty by default.
+    trusted_identities: Option<Vec<TrustedIdentity>>,
+    /// The webhook's listener.
+    webhook: Option<Webhook>,
+    /// The listener of metrics and health.
+    metrics: Option<Metrics>,
+    /// What the controller is told.
+    controller: Option<Controller>,
+    /// Logs.
+    log: Option<Log>,
+}
+
+const KEYS: [&str; 11] = [
+    "datacenter",
+    "contact",
+    "runbookURL",
+    "networks",
+    "sources",
+    "evidenceTimeout",
+    "trustedIdentities",
+    "webhook",
+    "metrics",
+    "controller",
+    "log",
+];
+
+/// The JSON schema of the file.
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(File).to_value()
+}
+
+/// Everything that is wrong with a configuration.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+/// One thing that is wrong.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The path of the key, or the file's name.
+    pub path: String,
+    /// What to write instead.
+    pub message: String,
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, ConfigError { path, message }) in self.0.iter().enumerate() {
+            let line_end = if index + 1 < self.0.len() { "\n" } else { "" };
+            write!(f, "configuration: {path}: {message}{line_end}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+impl Config {
+    /// Reads and validates a file.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn load(path: &Path, overrides: Overrides) -> Result<Self, ConfigErrors> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            one(&path.display().to_string(), format!("cannot be read ({error}): give its path with --config"))
+        })?;
+        Self::parse(&text, overrides)
+    }
+
+    /// Validates the text of a file.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn parse(text: &str, overrides: Overrides) -> Result<Self, ConfigErrors> {
+        let value: Value =
+            serde_yaml_ng::from_str(text).map_err(|error| one("file", format!("is not YAML: {error}")))?;
+        let mapping = match value {
+            Value::Mapping(mapping) => mapping,
+            Value::Null => serde_yaml_ng::Mapping::new(),
+            _ => return Err(one("file", "is not a mapping: write `key: value` lines".to_owned())),
+        };
+        let mut sections = Sections { mapping, errors: Vec::new() };
+        sections.unknown_keys();
+        let mut config = Self {
+            datacenter: overrides.datacenter.or_else(|| sections.read("datacenter")).unwrap_or_default(),
+            contact: sections.read("contact"),
+            runbook_url: sections
+                .read("runbookURL")
+                .unwrap_or_else(|| "https://poolguard.dev/docs/runbook".to_owned()),
+            networks: sections.list("networks"),
+            sources: sections.list("sources"),
+            evidence_timeout: sections.duration("evidenceTimeout").unwrap_or(Duration::from_secs(3)),
+            trusted_identities: sections.list("trustedIdentities"),
+            webhook: sections.read("webhook").unwrap_or_default(),
+            metrics: sections.read("metrics").unwrap_or_default(),
+            controller: sections.read("controller").unwrap_or_default(),
+            log: sections.read("log").unwrap_or_default(),
+        };
+        config.webhook.listen = overrides.webhook_listen.unwrap_or(config.webhook.listen);
+        config.webhook.tls_dir = overrides.tls_dir.unwrap_or(config.webhook.tls_dir);
+        config.metrics.listen = overrides.metrics_listen.unwrap_or(config.metrics.listen);
+        config.log.format = overrides.log_format.unwrap_or(config.log.format);
+        config.log.level = overrides.log_level.unwrap_or(config.log.level);
+        config.check(&mut sections.errors);
+        if sections.errors.is_empty() { Ok(config) } else { Err(ConfigErrors(sections.errors)) }
+    }
+
+    fn check(&self, errors: &mut Vec<ConfigError>) {
+        let mut wrong = |path: &str, message: String| errors.push(ConfigError { path: path.to_owned(), message });
+        if !is_label(&self.datacenter) {
+            wrong(
+                "datacenter",
+                format!(
+                    "{:?} is not the name of a datacenter: write the one that the sources use too, such as eqiad",
+                    self.datacenter
+                ),
+            );
+        }
+        if !(Duration::from_millis(100)..=Duration::from_secs(4)).contains(&self.evidence_timeout) {
+            wrong("evidenceTimeout", "must lie between 100ms and 4s, well under the webhook's own time-out".to_owned());
+        }
+        if !(self.runbook_url.starts_with("https://") || self.runbook_url.starts_with("http://")) {
+            wrong("runbookURL", "must be a URL that begins with https:// or http://".to_owned());
+        }
+        let mut names = BTreeSet::new();
+        for (index, source) in self.sources.iter().enumerate() {
+            let path = format!("sources[{index}]");
+            if !is_label(&source.name) {
+                wrong(&format!("{path}.name"), format!("{:?} is not a name: use a-z, 0-9 and -", source.name));
+            } else if !names.insert(&source.name) {
+                wrong(&format!("{path}.name"), format!("{:?} stands twice: give each source its own name", source.name));
+            }
+            let conftool = &source.conftool;
+            if conftool.endpoints.is_empty() {
+                wrong(&format!("{path}.conftool.endpoints"), "is empty: write at least one URL of etcd".to_owned());
+            }
+            for endpoint in &conftool.endpoints {
+                let url = reqwest::Url::parse(endpoint).ok();
+                if !url.is_some_and(|url| matches!(url.scheme(), "http" | "https") && url.host().is_some()) {
+                    wrong(
+                        &format!("{path}.conftool.endpoints"),
+                        format!("{endpoint:?} is not a URL such as https://etcd.example:2379"),
+                    );
+                }
+            }
+            if !conftool.namespace.starts_with('/') {
+                wrong(&format!("{path}.conftool.namespace"), "must begin with /, as /conftool/v1 does".to_owned());
+            }
+            if conftool.username_file.is_some() != conftool.password_file.is_some() {
+                wrong(&format!("{path}.conftool"), "usernameFile and passwordFile go together: write both or none".to_owned());
+            }
+        }
+        for (index, network) in self.networks.iter().enumerate() {
+            for cidr in &network.cidrs {
+                if !is_cidr(cidr) {
+                    wrong(&format!("networks[{index}].cidrs"), format!("{cidr:?} is not a network such as 10.64.0.0/12"));
+                }
+            }
+        }
+        for (index, identity) in self.trusted_identities.iter().enumerate() {
+            for verb in &identity.verbs {
+                if !matches!(verb.as_str(), "CREATE" | "UPDATE" | "DELETE") {
+                    wrong(
+                        &format!("trustedIdentities[{index}].verbs"),
+                        format!("{verb:?} is not one of CREATE, UPDATE, DELETE"),
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn one(path: &str, message: String) -> ConfigErrors {
+    ConfigErrors(vec![ConfigError { path: path.to_owned(), message }])
+}
+
+fn is_label(name: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (1..=63).contains(&name.len()) && name.chars().all(inner) && !name.starts_with('-') && !name.ends_with('-')
+}
+
+fn is_cidr(text: &str) -> bool {
+    text.split_once('/').is_some_and(|(address, length)| match (address.parse::<IpAddr>(), length.parse::<u8>()) {
+        (Ok(IpAddr::V4(_)), Ok(length)) => length <= 32,
+        (Ok(IpAddr::V6(_)), Ok(length)) => length <= 128,
+        _ => false,
+    })
+}
+
+/// The file's sections, each read by itself.
+struct Sections {
+    mapping: serde_yaml_ng::Mapping,
+    errors: Vec<ConfigError>,
+}
+
+impl Sections {
+    fn unknown_keys(&mut self) {
+        for key in self.mapping.keys() {
+            let name = key.as_str().map_or_else(|| format!("{key:?}"), str::to_owned);
+            if !KEYS.contains(&name.as_str()) {
+                let like = KEYS.iter().find(|known| known.eq_ignore_ascii_case(&name.replace(['_', '-'], "")));
+                let hint = like.map_or_else(|| format!("the keys are {}", KEYS.join(", ")), |key| format!("write {key}"));
+                self.errors.push(ConfigError { path: name, message: format!("is not a key of the configuration: {hint}") });
+            }
+        }
+    }
+
+    fn read<T: DeserializeOwned>(&mut self, key: &str) -> Option<T> {
+        let value = self.mapping.get(key)?.clone();
+        self.parse(key, value)
+    }
+
+    fn parse<T: DeserializeOwned>(&mut self, path: &str, value: Value) -> Option<T> {
+        match serde_yaml_ng::from_value(value) {
+            Ok(parsed) => Some(parsed),
+            Err(error) => {
+                self.errors.push(ConfigError { path: path.to_owned(), message: error.to_string() });
+                None
+            }
+        }
+    }
+
+    fn list<T: DeserializeOwned>(&mut self, key: &str) -> Vec<T> {
+        match self.mapping.get(key).cloned() {
+            None | Some(Value::Null) => Vec::new(),
+            Some(Value::Sequence(entries)) => entries
+                .into_iter()
+                .enumerate()
+                .filter_map(|(index, entry)| self.parse(&format!("{key}[{index}]"), entry))
+                .collect(),
+            Some(_) => {
+                self.errors.push(ConfigError { path: key.to_owned(), message: "is not a list".to_owned() });
+                Vec::new()
+            }
+        }
+    }
+
+    fn duration(&mut self, key: &str) -> Option<Duration> {
+        let text: String = self.read(key)?;
+        duration::parse(&text)
+            .map_err(|message| self.errors.push(ConfigError { path: key.to_owned(), message }))
+            .ok()
+    }
+}
+
+/// Durations as people write them: `500ms`, `3s`, `2m`.
+mod duration {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, de::Error};
+
+    pub(super) fn parse(text: &str) -> Result<Duration, String> {
+        let wrong = || format!("{text:?} is not a duration such as 500ms, 3s or 2m");
+        let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+        let number: u32 = text[..split].parse().map_err(|_| wrong())?;
+        match &text[split..] {
+            "ms" => Ok(Duration::from_millis(number.into())),
+            "s" => Ok(Duration::from_secs(number.into())),
+            "m" => Ok(Duration::from_secs(u64::from(number) * 60)),
+            _ => Err(wrong()),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_complete_file_is_accepted_and_single_values_can_be_overridden() {
+        let text = r##"
+datacenter: codfw
+contact: "#sre"
+runbookURL: https://wikitech.example/poolguard
+networks: [{datacenter: codfw, cidrs: ["10.192.0.0/12", "2620:0:860::/46"]}]
+sources: [{name: main, conftool: {endpoints: ["https://conf2004.example:4001"], timeout: 1500ms}}]
+evidenceTimeout: 2s
+trustedIdentities: [{user: "system:serviceaccount:argo:rollouts", resources: [pods], verbs: [DELETE]}]
+webhook: {listen: "127.0.0.1:9443", watchSilence: 2m}
+metrics: {listen: "127.0.0.1:9090"}
+controller: {namespace: guard}
+log: {format: text}
+"##;
+        let overrides = Overrides { datacenter: Some("eqiad".to_owned()), ..Overrides::default() };
+        let config = Config::parse(text, overrides).expect("a complete file");
+        assert_eq!(config.datacenter, "eqiad");
+        assert_eq!(config.sources[0].conftool.timeout, Duration::from_millis(1500));
+        assert_eq!(config.sources[0].conftool.namespace, "/conftool/v1");
+        assert_eq!(config.webhook.watch_silence, Duration::from_secs(120));
+        assert_eq!(config.controller.lease_name, "poolguard-controller");
+    }
+
+    #[test]
+    fn every_error_is_told_at_once_with_its_path() {
+        let text = r#"
+data_center: eqiad
+evidenceTimeout: 30s
+sources:
+- {name: one, conftool: {endpoints: ["nowhere"]}}
+- {name: two, conftool: {endpoints: [], passwrdFile: /x}}
+log: {format: xml}
+networks: [{datacenter: eqiad, cidrs: ["10.0.0.0/40"]}]
+"#;
+        let ConfigErrors(errors) = Config::parse(text, Overrides::default()).expect_err("much is wrong");
+        let paths: Vec<&str> = errors.iter().map(|error| error.path.as_str()).collect();
+        assert_eq!(
+            paths,
+            ["data_center", "sources[1]", "log", "datacenter", "evidenceTimeout", "sources[0].conftool.endpoints", "networks[0].cidrs"]
+        );
+        assert!(errors[1].message.contains("passwrdFile"), "{}", errors[1].message);
+    }
+
+    #[test]
+    fn a_file_that_is_missing_or_not_yaml_is_one_clear_line() {
+        let missing = Config::load(Path::new("/nowhere/at/all.yaml"), Overrides::default()).expect_err("missing");
+        assert!(missing.to_string().contains("/nowhere/at/all.yaml: cannot be read"), "{missing}");
+        let broken = Config::parse("a: [", Overrides::default()).expect_err("broken");
+        assert!(broken.to_string().contains("is not YAML"), "{broken}");
+    }
+}

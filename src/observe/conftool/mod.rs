@@ -1,0 +1,245 @@
+//! conftool: discovery records in etcd's v2 API. A verdict reads its record by quorum; one watch follows all of them.
+//!
+//! Never a permission from what the watch says: it feeds status, and the memory of when a revision was first seen.
+//!
+//! Source: conftool's `conftool/kvobject.py` and `conftool/backend.py`; etcd's v2 API.
+
+mod client;
+mod decode;
+mod follow;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use jiff::Timestamp;
+use poolguard_policy::evidence::{Answer, Memory, Record, Says, Why, doubt_active_passive};
+use poolguard_policy::pooling::{Evidence, Pooling};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
+use tokio::sync::watch;
+
+use super::{Remembered, SourcesError, unknown};
+use crate::config::Source;
+use client::Client;
+pub(super) use follow::follow;
+
+/// A value that cannot be used, and why in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Bad {
+    why: Why,
+    detail: String,
+}
+
+/// The values of one record, by datacenter.
+type Values = BTreeMap<String, Result<Record, Bad>>;
+
+/// Metrics of all sources.
+#[derive(Debug, Clone)]
+pub(super) struct Metrics {
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    up: IntGaugeVec,
+}
+
+impl Metrics {
+    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let this = Self {
+            requests: IntCounterVec::new(
+                Opts::new(
+                    "poolguard_source_requests_total",
+                    "Questions to a source, by result; alert where result is not \"ok\" for 5 minutes.",
+                ),
+                &["source", "result"],
+            )?,
+            duration: HistogramVec::new(
+                HistogramOpts::new("poolguard_source_request_duration_seconds", "How long a source takes to answer.")
+                    .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5]),
+                &["source"],
+            )?,
+            up: IntGaugeVec::new(
+                Opts::new("poolguard_source_up", "1 while a source can be followed; alert on 0 for 5 minutes."),
+                &["source"],
+            )?,
+        };
+        registry.register(Box::new(this.requests.clone()))?;
+        registry.register(Box::new(this.duration.clone()))?;
+        registry.register(Box::new(this.up.clone()))?;
+        Ok(this)
+    }
+}
+
+/// One etcd cluster with conftool's state.
+#[derive(Debug)]
+pub(super) struct Conftool {
+    name: String,
+    client: Client,
+    metrics: Metrics,
+    memory: Mutex<HashMap<(String, String), Memory>>,
+    snapshot: Mutex<Snapshot>,
+    changed: watch::Sender<u64>,
+}
+
+/// What the watch has delivered.
+#[derive(Debug)]
+struct Snapshot {
+    records: BTreeMap<String, Values>,
+    /// Why nothing is known, and since when.
+    down: Option<(String, Timestamp)>,
+}
+
+impl Conftool {
+    pub(super) fn new(source: &Source, metrics: Metrics, changed: watch::Sender<u64>) -> Result<Self, SourcesError> {
+        metrics.up.with_label_values(&[&source.name]).set(0);
+        Ok(Self {
+            name: source.name.clone(),
+            client: Client::new(source)?,
+            metrics,
+            memory: Mutex::default(),
+            snapshot: Mutex::new(Snapshot {
+                records: BTreeMap::new(),
+                down: Some(("not read yet".to_owned(), Timestamp::now())),
+            }),
+            changed,
+        })
+    }
+
+    /// Reads a record by quorum.
+    pub(super) async fn ask(
+        &self,
+        pooling: &Pooling,
+        entry: &Evidence,
+        record: &str,
+        names: &[String],
+        remembered: &Remembered,
+    ) -> Vec<Answer> {
+        let start = Instant::now();
+        let read = self.client.record(record).await;
+        self.metrics.duration.with_label_values(&[&self.name]).observe(start.elapsed().as_secs_f64());
+        self.metrics.requests.with_label_values(&[&self.name, result(&read)]).inc();
+        let now = Timestamp::now();
+        match read {
+            Ok(values) => self.answers(pooling, entry, record, &values, names, remembered, now),
+            Err(bad) => unknown(entry, names, bad.why, &bad.detail),
+        }
+    }
+
+    /// What the watch has delivered about a record.
+    pub(super) fn followed(
+        &self,
+        pooling: &Pooling,
+        entry: &Evidence,
+        record: &str,
+        names: &[String],
+        remembered: &Remembered,
+        now: Timestamp,
+    ) -> Vec<Answer> {
+        let snapshot = lock(&self.snapshot);
+        if let Some((why, _)) = &snapshot.down {
+            return unknown(entry, names, Why::Unreachable, why);
+        }
+        let values = snapshot.records.get(record).cloned().unwrap_or_default();
+        drop(snapshot);
+        self.answers(pooling, entry, record, &values, names, remembered, now)
+    }
+
+    /// Why it cannot be followed at the moment.
+    pub(super) fn down(&self) -> Option<String> {
+        lock(&self.snapshot).down.as_ref().map(|(why, since)| {
+            format!("conftool source {} is unreachable since {}: {why}", self.name, since.strftime("%H:%M:%S UTC"))
+        })
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "all of it is what an answer is made of")]
+    fn answers(
+        &self,
+        pooling: &Pooling,
+        entry: &Evidence,
+        record: &str,
+        values: &Values,
+        names: &[String],
+        remembered: &Remembered,
+        now: Timestamp,
+    ) -> Vec<Answer> {
+        let mut answers: Vec<Answer> = names
+            .iter()
+            .map(|name| {
+                let mut answer = Answer {
+                    evidence: entry.name.clone(),
+                    datacenter: name.clone(),
+                    says: Says::Unknown(Why::Missing),
+                    detail: "key missing".to_owned(),
+                    revision: None,
+                    since: None,
+                    not_serving_after: None,
+                    read: now,
+                };
+                match values.get(name) {
+                    None => {}
+                    Some(Err(bad)) => {
+                        answer.says = Says::Unknown(bad.why);
+                        answer.detail.clone_from(&bad.detail);
+                    }
+                    Some(Ok(value)) => {
+                        let status = remembered.get(&(entry.name.clone(), name.clone())).copied();
+                        let memory = self.remember(record, name, *value, status, now);
+                        answer.says = memory.says(now);
+                        answer.detail = if answer.says == Says::Draining {
+                            "pooled=false, but clients may hold the old answer".to_owned()
+                        } else {
+                            format!("pooled={}", value.pooled)
+                        };
+                        answer.revision = Some(value.revision);
+                        answer.since = Some(memory.since);
+                        answer.not_serving_after = (!value.pooled).then_some(memory.held_until);
+                    }
+                }
+                answer
+            })
+            .collect();
+        doubt_active_passive(pooling.mode, &mut answers);
+        answers
+    }
+
+    fn remember(&self, record: &str, name: &str, value: Record, status: Option<Memory>, now: Timestamp) -> Memory {
+        let mut memory = lock(&self.memory);
+        let key = (record.to_owned(), name.to_owned());
+        let after = Memory::after(value, memory.get(&key).copied(), status, now);
+        memory.insert(key, after);
+        after
+    }
+
+    /// Takes over what the watch delivered, and remembers what was seen for the first time.
+    fn take(&self, update: impl FnOnce(&mut BTreeMap<String, Values>)) {
+        let mut snapshot = lock(&self.snapshot);
+        update(&mut snapshot.records);
+        snapshot.down = None;
+        drop(snapshot);
+        self.metrics.up.with_label_values(&[&self.name]).set(1);
+        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    fn lose(&self, why: &str) {
+        let mut snapshot = lock(&self.snapshot);
+        let since = snapshot.down.as_ref().map_or_else(Timestamp::now, |(_, since)| *since);
+        let news = snapshot.down.as_ref().is_none_or(|(before, _)| before != why);
+        snapshot.down = Some((why.to_owned(), since));
+        drop(snapshot);
+        self.metrics.up.with_label_values(&[&self.name]).set(0);
+        if news {
+            tracing::warn!(source = self.name, why, "conftool cannot be followed");
+            self.changed.send_modify(|count| *count = count.wrapping_add(1));
+        }
+    }
+}
+
+fn result<T>(read: &Result<T, Bad>) -> &'static str {
+    match read {
+        Ok(_) => "ok",
+        Err(bad) => bad.why.as_str(),
+    }
+}
+
+/// A lock whose data stays whole: nothing panics while it is held.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

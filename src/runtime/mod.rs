@@ -1,0 +1,26 @@
+//! Plumbing without domain words: what every process of ours needs before it can do anything.
+//!
+//! Never: a service, a datacenter, a rule.
+
+pub mod admin;
+pub mod client;
+pub mod health;
+pub mod shutdown;
+pub mod telemetry;
+pub mod tls;
+
+pub use health::{Check, Health};
+pub use shutdown::Shutdown;
+
+/// What a process hands to what it runs.
+#[derive(Clone)]
+pub struct Environment {
+    /// The API server.
+    pub client: kube::Client,
+    /// Where metrics are registered.
+    pub registry: prometheus::Registry,
+    /// What readiness waits for.
+    pub health: Health,
+    /// When to stop.
+    pub shutdown: Shutdown,
+}

@@ -1,0 +1,45 @@
+//! When to stop: requested once, seen by everybody.
+
+use tokio::sync::watch;
+
+/// A request to stop that many may wait for.
+#[derive(Debug, Clone)]
+pub struct Shutdown {
+    sender: watch::Sender<bool>,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { sender: watch::Sender::new(false) }
+    }
+}
+
+impl Shutdown {
+    /// Stops when the process gets SIGTERM or SIGINT.
+    ///
+    /// # Errors
+    /// If the signals cannot be listened to.
+    pub fn on_signals() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let shutdown = Self::default();
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let trigger = shutdown.clone();
+        tokio::spawn(async move {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            trigger.trigger();
+        });
+        Ok(shutdown)
+    }
+
+    /// Asks everybody to stop.
+    pub fn trigger(&self) {
+        self.sender.send_replace(true);
+    }
+
+    /// Returns once a stop is requested. May be dropped and called again.
+    pub async fn requested(&self) {
+        let mut receiver = self.sender.subscribe();
+        // The sender lives as long as `self`, so waiting cannot fail.
+        let _ = receiver.wait_for(|stop| *stop).await;
+    }
+}

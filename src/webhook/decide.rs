@@ -1,0 +1,118 @@
+//! Drives the pure decision: hands it the view, and fetches what it asks for, until it decides.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use kube::api::Api;
+use kube::{Client, Resource};
+use poolguard_policy::guarded::{Live, WorkloadRef};
+use poolguard_policy::pooling::{Key, Pooling, Watched};
+use poolguard_policy::request::{Body, Request};
+use poolguard_policy::rules::{Known, Settings, decide};
+use poolguard_policy::state::{Kind, Workload};
+use poolguard_policy::verdict::Decision;
+use serde::de::DeserializeOwned;
+
+use super::flights::Flights;
+use super::slim::{WatchedDaemonSet, WatchedDeployment, WatchedReplicaSet, WatchedStatefulSet};
+use super::view::View;
+use crate::observe::Sources;
+
+/// How long reading one workload may take: well under the webhook's own time-out.
+const READ: Duration = Duration::from_secs(2);
+/// The decision asks for workloads, then for evidence; more rounds would be a mistake of ours.
+const ROUNDS: usize = 4;
+
+/// Decides about requests.
+pub(super) struct Judge {
+    view: Arc<View>,
+    flights: Flights,
+    settings: Settings,
+    client: Client,
+}
+
+impl Judge {
+    pub(super) fn new(view: Arc<View>, sources: Arc<Sources>, settings: Settings, client: Client) -> Self {
+        Self { view, flights: Flights::new(sources), settings, client }
+    }
+
+    /// This datacenter.
+    pub(super) fn here(&self) -> &str {
+        &self.settings.here
+    }
+
+    /// Decides. What it says is final: neither `Ask` nor `Read`.
+    pub(super) async fn judge(&self, request: &Request) -> Decision {
+        if let Some(doubts) = self.view.doubts() {
+            return Decision::Fault(format!("the view of the cluster is not current: {doubts}"));
+        }
+        let (mut conclusions, mut live) = (BTreeMap::new(), Live::new());
+        for _ in 0..ROUNDS {
+            let known = Known { conclusions: &conclusions, live: &live };
+            let decision = decide(request, &self.view.read(), &self.settings, known, Timestamp::now());
+            match decision {
+                Decision::Ask(keys) => {
+                    let asked = keys.iter().filter_map(|key| Some((key.clone(), self.pooling(request, key)?)));
+                    let asked: Vec<(Key, Pooling)> = asked.collect();
+                    let answers = join_all(asked.iter().map(|(key, pooling)| async move {
+                        let remembered = self.view.remembered(key);
+                        (key.clone(), self.flights.conclude(pooling, &remembered).await)
+                    }));
+                    for (key, conclusion) in answers.await {
+                        conclusions.insert(key, Arc::unwrap_or_clone(conclusion));
+                    }
+                }
+                Decision::Read(references) => {
+                    for reference in references {
+                        match tokio::time::timeout(READ, self.read(&reference)).await {
+                            Ok(Ok(workload)) => {
+                                live.insert(reference, workload);
+                            }
+                            Ok(Err(error)) => return Decision::Fault(format!("cannot read a workload: {error}")),
+                            Err(_) => return Decision::Fault("reading a workload took too long".to_owned()),
+                        }
+                    }
+                }
+                decided => return decided,
+            }
+        }
+        Decision::Fault("the decision kept asking".to_owned())
+    }
+
+    /// The spec to ask about: of a `ServicePooling` under review the old one, else what the view holds.
+    fn pooling(&self, request: &Request, key: &Key) -> Option<Pooling> {
+        if let Some(Body::Pooling(Ok(old))) = request.old.as_ref().map(|object| &object.body)
+            && old.key == *key
+        {
+            return Some(old.as_ref().clone());
+        }
+        match self.view.read().namespace(&key.namespace)?.poolings.get(&key.name)? {
+            Watched::Known(pooling) => Some(pooling.clone()),
+            Watched::Undecodable { .. } => None,
+        }
+    }
+
+    async fn read(&self, reference: &WorkloadRef) -> Result<Option<Workload>, kube::Error> {
+        match reference.kind {
+            Kind::Deployment => self.get::<WatchedDeployment>(reference).await,
+            Kind::StatefulSet => self.get::<WatchedStatefulSet>(reference).await,
+            Kind::DaemonSet => self.get::<WatchedDaemonSet>(reference).await,
+            Kind::ReplicaSet => self.get::<WatchedReplicaSet>(reference).await,
+        }
+    }
+
+    async fn get<K>(&self, reference: &WorkloadRef) -> Result<Option<Workload>, kube::Error>
+    where
+        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+            + DeserializeOwned
+            + Clone
+            + std::fmt::Debug
+            + Into<Workload>,
+    {
+        let objects = Api::<K>::namespaced(self.client.clone(), &reference.namespace);
+        Ok(objects.get_opt(&reference.name).await?.map(Into::into))
+    }
+}

@@ -1,0 +1,41 @@
+//! Metrics of the webhook. No names of objects or users beyond service and datacenter.
+
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
+
+/// The webhook's metrics.
+#[derive(Clone)]
+pub(super) struct Metrics {
+    pub(super) reviews: IntCounterVec,
+    pub(super) refusals: IntCounterVec,
+    pub(super) duration: HistogramVec,
+}
+
+impl Metrics {
+    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let this = Self {
+            reviews: IntCounterVec::new(
+                Opts::new(
+                    "poolguard_reviews_total",
+                    "Reviews by door, decision (allowed, refused, fault) and reason; alert on decision=\"fault\".",
+                ),
+                &["door", "decision", "reason", "dry_run"],
+            )?,
+            refusals: IntCounterVec::new(
+                Opts::new("poolguard_refusals_total", "Refused requests by service; for dashboards, not for alerts."),
+                &["namespace", "service", "datacenter", "reason"],
+            )?,
+            duration: HistogramVec::new(
+                HistogramOpts::new(
+                    "poolguard_review_duration_seconds",
+                    "From reading a review to its answer; alert when the 99th percentile exceeds 2 s.",
+                )
+                .buckets(vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]),
+                &["decision"],
+            )?,
+        };
+        registry.register(Box::new(this.reviews.clone()))?;
+        registry.register(Box::new(this.refusals.clone()))?;
+        registry.register(Box::new(this.duration.clone()))?;
+        Ok(this)
+    }
+}

@@ -1,0 +1,54 @@
+//! Answers the API server: decodes a review, finds what it concerns, asks the sources where that is needed, and tells.
+//!
+//! Never: a network call between decoding and answering but for evidence, and for a workload that a refusal would rest on.
+//! No verdict needs the controller to be alive.
+
+mod decide;
+mod flights;
+mod metrics;
+pub mod registration;
+pub mod review;
+mod serve;
+mod slim;
+mod view;
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::config::Config;
+use crate::observe::Sources;
+use crate::runtime::{Environment, tls};
+
+/// The webhook cannot run.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The certificate cannot be used.
+    #[error("the serving certificate in webhook.tlsDir cannot be used")]
+    Certificate(#[source] tls::Error),
+    /// A metric is there already.
+    #[error("cannot register the webhook's metrics")]
+    Metrics(#[source] prometheus::Error),
+    /// The listener failed.
+    #[error("serving admission reviews on {0} failed")]
+    Serve(std::net::SocketAddr, #[source] std::io::Error),
+}
+
+/// Runs until a stop is requested.
+///
+/// # Errors
+/// If the certificate cannot be used or the address not be listened on.
+pub async fn run(env: Environment, config: Arc<Config>, sources: Arc<Sources>) -> Result<(), Error> {
+    let certificate = tls::Certificate::load(&config.webhook.tls_dir, &env.registry).map_err(Error::Certificate)?;
+    let tls = certificate.config();
+    tokio::spawn(certificate.follow(env.health.check("certificate"), env.shutdown.clone()));
+    // Followed for the memory of when a revision was first seen; verdicts ask live.
+    let _following = sources.follow(&env.shutdown);
+    let view = view::View::new(config.webhook.watch_silence);
+    view.follow(&env.client, &env.shutdown);
+    tokio::spawn(Arc::clone(&view).report(env.health.clone(), env.shutdown.clone()));
+    let metrics = metrics::Metrics::new(&env.registry).map_err(Error::Metrics)?;
+    let judge = decide::Judge::new(view, sources, config.settings(), env.client.clone());
+    let router = serve::router(judge, metrics, &env);
+    serve::serve(config.webhook.listen, tls, router, env.shutdown).await.map_err(|error| Error::Serve(config.webhook.listen, error))
+}

@@ -1,0 +1,184 @@
+//! The HTTPS endpoint: `/validate`, and `/livez` and `/readyz` beside it.
+//!
+//! A refusal is an answer; a fault of ours is an HTTP 5xx, never a refusal in disguise; a body that is no review is a 4xx.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum_server::Handle;
+use axum_server::tls_rustls::RustlsConfig;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use poolguard_policy::request::Request;
+use poolguard_policy::verdict::{Decision, Refusal};
+use tokio::sync::mpsc;
+
+use super::decide::Judge;
+use super::metrics::Metrics;
+use super::review::{Answer, Annotations, decode};
+use crate::api::ServicePooling;
+use crate::runtime::{Environment, Shutdown, admin};
+
+/// The API server sends objects of at most 3 MiB, the old and the new one: this leaves room.
+const BODY_LIMIT: usize = 7 << 20;
+/// How long reviews under way may take to finish when a stop is requested.
+const DRAIN: Duration = Duration::from_secs(12);
+/// Events that wait to be written; when it is full, further ones are left out.
+const EVENTS: usize = 64;
+
+#[derive(Clone)]
+struct Shared {
+    judge: Arc<Judge>,
+    metrics: Metrics,
+    events: mpsc::Sender<Refusal>,
+}
+
+/// The routes.
+pub(super) fn router(judge: Judge, metrics: Metrics, env: &Environment) -> Router {
+    let (events, refusals) = mpsc::channel(EVENTS);
+    tokio::spawn(publish(env.client.clone(), refusals));
+    let shared = Shared { judge: Arc::new(judge), metrics, events };
+    Router::new()
+        .route("/validate", post(validate).layer(DefaultBodyLimit::max(BODY_LIMIT)).with_state(shared))
+        .merge(admin::health_router(env.health.clone()))
+}
+
+/// Serves until a stop is requested and what is under way has been answered.
+pub(super) async fn serve(
+    listen: SocketAddr,
+    tls: RustlsConfig,
+    router: Router,
+    shutdown: Shutdown,
+) -> Result<(), std::io::Error> {
+    let handle = Handle::new();
+    let stop = handle.clone();
+    tokio::spawn(async move {
+        shutdown.requested().await;
+        stop.graceful_shutdown(Some(DRAIN));
+    });
+    axum_server::bind_rustls(listen, tls).handle(handle).serve(router.into_make_service()).await
+}
+
+async fn validate(State(shared): State<Shared>, body: Bytes) -> Response {
+    let start = Instant::now();
+    let decoded = match decode(&body) {
+        Ok(decoded) => decoded,
+        Err(error) => {
+            shared.count("none", "fault", "BadReview", false, start);
+            tracing::warn!(error = %error, "a body that is no review");
+            return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response();
+        }
+    };
+    let Some(request) = decoded.request else {
+        shared.count("none", "allowed", "NotGuarded", false, start);
+        return json(&Answer::allow(&decoded.uid, &[], &[]));
+    };
+    let door = request.door.entry;
+    match shared.judge.judge(&request).await {
+        Decision::Allow(allowed) => {
+            shared.count(door, "allowed", allowed.reason.as_str(), request.dry_run, start);
+            let service = allowed.service.map(|key| key.to_string());
+            let audit = audit(&shared, service, "allowed", allowed.reason.as_str());
+            json(&Answer::allow(&decoded.uid, &allowed.warnings, &audit))
+        }
+        Decision::Refuse(refusal) => {
+            let reason = refusal.reason.as_str();
+            shared.count(door, "refused", reason, request.dry_run, start);
+            shared.tell(&request, &refusal);
+            let audit = audit(&shared, Some(refusal.service.to_string()), "refused", reason);
+            json(&Answer::refuse(&decoded.uid, refusal.code, &refusal.message, &refusal.warnings, &audit))
+        }
+        Decision::Fault(why) => shared.fault(door, &request, &why, start),
+        Decision::Ask(_) | Decision::Read(_) => shared.fault(door, &request, "the decision is not final", start),
+    }
+}
+
+fn audit(shared: &Shared, service: Option<String>, decision: &str, reason: &str) -> Vec<(&'static str, String)> {
+    let service = service.map(|service| ("service", service));
+    let rest = [
+        ("datacenter", shared.judge.here().to_owned()),
+        ("decision", decision.to_owned()),
+        ("reason", reason.to_owned()),
+    ];
+    let all: Vec<_> = service.into_iter().chain(rest).collect();
+    let _: &Annotations = &all;
+    all
+}
+
+impl Shared {
+    fn count(&self, door: &str, decision: &str, reason: &str, dry_run: bool, start: Instant) {
+        let dry_run = if dry_run { "true" } else { "false" };
+        self.metrics.reviews.with_label_values(&[door, decision, reason, dry_run]).inc();
+        self.metrics.duration.with_label_values(&[decision]).observe(start.elapsed().as_secs_f64());
+    }
+
+    /// One line for each refusal, one count by service, and an Event off the request path. A dry run leaves only the metric.
+    fn tell(&self, request: &Request, refusal: &Refusal) {
+        if request.dry_run {
+            return;
+        }
+        let labels = [
+            refusal.service.namespace.as_str(),
+            refusal.service.name.as_str(),
+            self.judge.here(),
+            refusal.reason.as_str(),
+        ];
+        self.metrics.refusals.with_label_values(&labels).inc();
+        tracing::info!(
+            service = %refusal.service,
+            datacenter = self.judge.here(),
+            user = request.user,
+            verb = request.door.operation.as_str(),
+            resource = request.door.resource,
+            object = request.name,
+            reason = refusal.reason.as_str(),
+            told = refusal.message,
+            "refused"
+        );
+        // A full queue costs an Event, never a verdict.
+        let _ = self.events.try_send(refusal.clone());
+    }
+
+    fn fault(&self, door: &str, request: &Request, why: &str, start: Instant) -> Response {
+        self.count(door, "fault", "Fault", request.dry_run, start);
+        tracing::error!(why, object = request.name, namespace = request.namespace, "cannot answer");
+        (StatusCode::INTERNAL_SERVER_ERROR, format!("poolguard cannot tell: {why}\n")).into_response()
+    }
+}
+
+fn json(answer: &Answer<'_>) -> Response {
+    match serde_json::to_vec(answer) {
+        Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+/// Writes an Event for each refusal. Losing the right to do so changes no verdict.
+async fn publish(client: kube::Client, mut refusals: mpsc::Receiver<Refusal>) {
+    let recorder = Recorder::new(client, Reporter::from("poolguard-webhook"));
+    while let Some(refusal) = refusals.recv().await {
+        let reference = k8s_openapi::api::core::v1::ObjectReference {
+            api_version: Some("poolguard.dev/v1alpha1".to_owned()),
+            kind: Some(<ServicePooling as kube::Resource>::kind(&()).into_owned()),
+            namespace: Some(refusal.service.namespace.clone()),
+            name: Some(refusal.service.name.clone()),
+            ..Default::default()
+        };
+        let event = Event {
+            type_: EventType::Warning,
+            reason: refusal.reason.as_str().to_owned(),
+            note: refusal.message.lines().next().map(str::to_owned),
+            action: "Refuse".to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = recorder.publish(&event, &reference).await {
+            tracing::warn!(error = %error, "an Event cannot be written");
+        }
+    }
+}

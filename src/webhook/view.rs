@@ -1,0 +1,341 @@
+//! The view: slim objects of the whole cluster, kept current by watches.
+//!
+//! Never answers from a view that is not whole, or that has heard nothing for too long: then the webhook is not ready and
+//! answers 5xx. A watch that ends is begun again; a list that fails keeps what was known.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use kube::api::{Api, ListParams, WatchParams};
+use kube::core::{DeserializeGuard, WatchEvent};
+use kube::{Client, Resource, ResourceExt};
+use poolguard_policy::pooling::{Key, Watched};
+use poolguard_policy::state::{Namespace, State};
+use serde::de::DeserializeOwned;
+use std::fmt::Debug;
+
+use super::slim::{
+    WatchedBudget, WatchedDaemonSet, WatchedDeployment, WatchedNamespace, WatchedNode, WatchedPod, WatchedReplicaSet,
+    WatchedService, WatchedStatefulSet,
+};
+use crate::api::{self, PROTECTED_LABEL, ServicePooling};
+use crate::observe::Remembered;
+use crate::runtime::{Health, Shutdown};
+
+/// Objects of one page of a list: bounds the peak of memory.
+const PAGE: u32 = 500;
+/// The pause after a failed list or watch.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What is known, and how current it is.
+#[derive(Debug)]
+pub(super) struct View {
+    state: RwLock<State>,
+    remembered: RwLock<HashMap<Key, Remembered>>,
+    /// When each kind was last heard of; nothing before its first list is complete.
+    heard: Mutex<HashMap<&'static str, Option<Instant>>>,
+    silence: Duration,
+}
+
+/// A kind that the view holds.
+trait Viewed: Sized {
+    const NAME: &'static str;
+    fn put(self, view: &View, state: &mut State);
+    fn remove(view: &View, state: &mut State, namespace: &str, name: &str);
+    fn known(state: &State) -> Vec<(String, String)>;
+}
+
+impl View {
+    pub(super) fn new(silence: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            state: RwLock::default(),
+            remembered: RwLock::default(),
+            heard: Mutex::default(),
+            silence,
+        })
+    }
+
+    /// Starts all watches.
+    pub(super) fn follow(self: &Arc<Self>, client: &Client, shutdown: &Shutdown) {
+        self.watch::<WatchedNamespace, _>(client, shutdown);
+        self.watch::<DeserializeGuard<ServicePooling>, _>(client, shutdown);
+        self.watch::<WatchedPod, _>(client, shutdown);
+        self.watch::<WatchedDeployment, _>(client, shutdown);
+        self.watch::<WatchedStatefulSet, _>(client, shutdown);
+        self.watch::<WatchedDaemonSet, _>(client, shutdown);
+        self.watch::<WatchedReplicaSet, _>(client, shutdown);
+        self.watch::<WatchedService, _>(client, shutdown);
+        self.watch::<WatchedBudget, _>(client, shutdown);
+        self.watch::<WatchedNode, _>(client, shutdown);
+    }
+
+    fn watch<K, D>(self: &Arc<Self>, client: &Client, shutdown: &Shutdown)
+    where
+        K: Viewed + Resource<DynamicType = D> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+        D: Default,
+    {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(K::NAME, None);
+        let (view, shutdown, objects) = (Arc::clone(self), shutdown.clone(), Api::<K>::all(client.clone()));
+        tokio::spawn(async move {
+            let work = async {
+                loop {
+                    if let Err(error) = view.round(&objects).await {
+                        tracing::warn!(kind = K::NAME, error = %error, "a watch broke off");
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                }
+            };
+            tokio::select! { () = shutdown.requested() => {}, () = work => {} }
+        });
+    }
+
+    /// One list, and watches after it until the API server wants a new list.
+    async fn round<K>(&self, objects: &Api<K>) -> Result<(), kube::Error>
+    where
+        K: Viewed + Resource + DeserializeOwned + Clone + Debug,
+    {
+        let mut version = self.list(objects).await?;
+        loop {
+            let mut events = objects.watch(&WatchParams::default(), &version).await?.boxed();
+            loop {
+                let event = match tokio::time::timeout(self.silence, events.next()).await {
+                    // Silent for too long: the connection may be dead, and the view is no longer believed by now.
+                    Err(_) => return Ok(()),
+                    // The API server ends every watch after some minutes.
+                    Ok(None) => break,
+                    Ok(Some(event)) => event?,
+                };
+                match event {
+                    WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                        version = object.resource_version().unwrap_or(version);
+                        object.put(self, &mut self.write());
+                    }
+                    WatchEvent::Deleted(object) => {
+                        version = object.resource_version().unwrap_or(version);
+                        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+                        K::remove(self, &mut self.write(), &namespace, &name);
+                    }
+                    WatchEvent::Bookmark(bookmark) => version = bookmark.metadata.resource_version,
+                    // `410 Gone` above all: the history does not reach back that far.
+                    WatchEvent::Error(status) => {
+                        tracing::debug!(kind = K::NAME, reason = status.reason, "a watch wants a new list");
+                        return Ok(());
+                    }
+                }
+                self.hear(K::NAME);
+            }
+        }
+    }
+
+    async fn list<K>(&self, objects: &Api<K>) -> Result<String, kube::Error>
+    where
+        K: Viewed + Resource + DeserializeOwned + Clone + Debug,
+    {
+        let mut gone: BTreeSet<_> = K::known(&self.read()).into_iter().collect();
+        let mut params = ListParams::default().limit(PAGE);
+        loop {
+            let page = objects.list(&params).await?;
+            for object in page.items {
+                gone.remove(&(object.namespace().unwrap_or_default(), object.name_any()));
+                object.put(self, &mut self.write());
+            }
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => {
+                    for (namespace, name) in gone {
+                        K::remove(self, &mut self.write(), &namespace, &name);
+                    }
+                    self.hear(K::NAME);
+                    return Ok(page.metadata.resource_version.unwrap_or_default());
+                }
+            }
+        }
+    }
+
+    /// What is known now.
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the status of a service remembers.
+    pub(super) fn remembered(&self, key: &Key) -> Remembered {
+        self.remembered.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned().unwrap_or_default()
+    }
+
+    fn hear(&self, kind: &'static str) {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(kind, Some(Instant::now()));
+    }
+
+    /// Which kinds are not known, or not currently enough to be believed.
+    pub(super) fn doubts(&self) -> Option<String> {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut doubts: Vec<String> = heard
+            .iter()
+            .filter_map(|(kind, at)| match at {
+                None => Some(format!("{kind} not listed yet")),
+                Some(at) if at.elapsed() > self.silence => {
+                    Some(format!("nothing heard of {kind} for {} s", at.elapsed().as_secs()))
+                }
+                Some(_) => None,
+            })
+            .collect();
+        doubts.sort();
+        (!doubts.is_empty()).then(|| doubts.join(", "))
+    }
+
+    /// Keeps readiness true until a stop is requested.
+    pub(super) async fn report(self: Arc<Self>, health: Health, shutdown: Shutdown) {
+        let check = health.check("view");
+        loop {
+            match self.doubts() {
+                None => check.ready(),
+                Some(doubts) => check.not_ready(&doubts),
+            }
+            tokio::select! {
+                () = shutdown.requested() => return check.not_ready("shutting down"),
+                () = tokio::time::sleep(Duration::from_millis(200)) => {}
+            }
+        }
+    }
+}
+
+fn entry<'a>(state: &'a mut State, namespace: &str) -> &'a mut Namespace {
+    state.namespaces.entry(namespace.to_owned()).or_default()
+}
+
+/// Kinds that live in a map of their namespace, by name.
+macro_rules! viewed {
+    ($($watched:ty, $name:literal, $field:ident;)*) => { $(
+        impl Viewed for $watched {
+            const NAME: &'static str = $name;
+
+            fn put(self, _: &View, state: &mut State) {
+                let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());
+                entry(state, &namespace).$field.insert(name, viewed!(@slim $field, self));
+            }
+
+            fn remove(_: &View, state: &mut State, namespace: &str, name: &str) {
+                entry(state, namespace).$field.remove(name);
+            }
+
+            fn known(state: &State) -> Vec<(String, String)> {
+                let names = |(namespace, known): (&String, &Namespace)| {
+                    known.$field.keys().map(|name| (namespace.clone(), name.clone())).collect::<Vec<_>>()
+                };
+                state.namespaces.iter().flat_map(names).collect()
+            }
+        }
+    )* };
+    (@slim pods, $object:ident) => { super::slim::SlimPod::from($object).into() };
+    (@slim services, $object:ident) => { super::slim::SlimService::from($object).into() };
+    (@slim budgets, $object:ident) => { $object.into() };
+}
+
+viewed! {
+    WatchedPod, "pods", pods;
+    WatchedService, "services", services;
+    WatchedBudget, "poddisruptionbudgets", budgets;
+}
+
+macro_rules! viewed_workloads {
+    ($($watched:ty, $name:literal, $kind:expr;)*) => { $(
+        impl Viewed for $watched {
+            const NAME: &'static str = $name;
+
+            fn put(self, _: &View, state: &mut State) {
+                let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());
+                entry(state, &namespace).workloads.insert(($kind, name), self.into());
+            }
+
+            fn remove(_: &View, state: &mut State, namespace: &str, name: &str) {
+                entry(state, namespace).workloads.remove(&($kind, name.to_owned()));
+            }
+
+            fn known(state: &State) -> Vec<(String, String)> {
+                let names = |(namespace, known): (&String, &Namespace)| {
+                    let ours = known.workloads.keys().filter(|(kind, _)| *kind == $kind);
+                    ours.map(|(_, name)| (namespace.clone(), name.clone())).collect::<Vec<_>>()
+                };
+                state.namespaces.iter().flat_map(names).collect()
+            }
+        }
+    )* };
+}
+
+viewed_workloads! {
+    WatchedDeployment, "deployments", poolguard_policy::state::Kind::Deployment;
+    WatchedStatefulSet, "statefulsets", poolguard_policy::state::Kind::StatefulSet;
+    WatchedDaemonSet, "daemonsets", poolguard_policy::state::Kind::DaemonSet;
+    WatchedReplicaSet, "replicasets", poolguard_policy::state::Kind::ReplicaSet;
+}
+
+impl Viewed for WatchedNamespace {
+    const NAME: &'static str = "namespaces";
+
+    fn put(self, _: &View, state: &mut State) {
+        let known = entry(state, &self.name_any());
+        known.protected = self.labels().get(PROTECTED_LABEL).is_some_and(|value| value == "true");
+        known.terminating = self.metadata.deletion_timestamp.is_some();
+    }
+
+    fn remove(_: &View, state: &mut State, _: &str, name: &str) {
+        state.namespaces.remove(name);
+    }
+
+    fn known(state: &State) -> Vec<(String, String)> {
+        state.namespaces.keys().map(|name| (String::new(), name.clone())).collect()
+    }
+}
+
+impl Viewed for WatchedNode {
+    const NAME: &'static str = "nodes";
+
+    fn put(self, _: &View, state: &mut State) {
+        state.nodes.insert(self.name_any(), self.metadata.labels.unwrap_or_default());
+    }
+
+    fn remove(_: &View, state: &mut State, _: &str, name: &str) {
+        state.nodes.remove(name);
+    }
+
+    fn known(state: &State) -> Vec<(String, String)> {
+        state.nodes.keys().map(|name| (String::new(), name.clone())).collect()
+    }
+}
+
+impl Viewed for DeserializeGuard<ServicePooling> {
+    const NAME: &'static str = "servicepoolings";
+
+    fn put(self, view: &View, state: &mut State) {
+        let key = Key { namespace: self.namespace().unwrap_or_default(), name: self.name_any() };
+        let watched = self
+            .0
+            .map_err(|invalid| invalid.error)
+            .and_then(|resource| {
+                let remembered = api::remembered(resource.status.as_ref());
+                view.remembered.write().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), remembered);
+                api::pooling(&resource).map_err(|error| error.to_string())
+            })
+            .map_or_else(|error| Watched::Undecodable { key: key.clone(), error }, Watched::Known);
+        entry(state, &key.namespace).poolings.insert(key.name, watched);
+    }
+
+    fn remove(view: &View, state: &mut State, namespace: &str, name: &str) {
+        let key = Key { namespace: namespace.to_owned(), name: name.to_owned() };
+        view.remembered.write().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        entry(state, namespace).poolings.remove(name);
+    }
+
+    fn known(state: &State) -> Vec<(String, String)> {
+        let names = |(namespace, known): (&String, &Namespace)| {
+            known.poolings.keys().map(|name| (namespace.clone(), name.clone())).collect::<Vec<_>>()
+        };
+        state.namespaces.iter().flat_map(names).collect()
+    }
+}
