@@ -6,17 +6,16 @@
 //! plane, [`fleet`] both and conftool's etcd; [`operator`] is Poolguard beside a control plane, [`services`] the examples.
 //!
 //! Never: a client library. Everything is done with the programs that people use, so that what works here works for them.
-
 pub mod command;
 pub mod conftool;
 pub mod datacenter;
 pub mod fleet;
-
+pub mod operator;
 pub mod pki;
 pub mod ports;
 pub mod programs;
 pub mod run;
-
+pub mod services;
 pub mod wait;
 
 use std::path::PathBuf;
