@@ -333,9 +333,7 @@ impl Config {
         let mut config = Self {
             datacenter: overrides.datacenter.or_else(|| sections.read("datacenter")).unwrap_or_default(),
             contact: sections.read("contact"),
-            runbook_url: sections
-                .read("runbookURL")
-                .unwrap_or_else(|| "https://poolguard.dev/docs/runbook".to_owned()),
+            runbook_url: sections.read("runbookURL").unwrap_or_else(|| "https://poolguard.dev/docs/runbook".to_owned()),
             networks: sections.list("networks"),
             sources: sections.list("sources"),
             evidence_timeout: sections.duration("evidenceTimeout").unwrap_or(Duration::from_secs(3)),
@@ -377,7 +375,10 @@ impl Config {
             if !is_label(&source.name) {
                 wrong(&format!("{path}.name"), format!("{:?} is not a name: use a-z, 0-9 and -", source.name));
             } else if !names.insert(&source.name) {
-                wrong(&format!("{path}.name"), format!("{:?} stands twice: give each source its own name", source.name));
+                wrong(
+                    &format!("{path}.name"),
+                    format!("{:?} stands twice: give each source its own name", source.name),
+                );
             }
             let conftool = &source.conftool;
             if conftool.endpoints.is_empty() {
@@ -396,13 +397,19 @@ impl Config {
                 wrong(&format!("{path}.conftool.namespace"), "must begin with /, as /conftool/v1 does".to_owned());
             }
             if conftool.username_file.is_some() != conftool.password_file.is_some() {
-                wrong(&format!("{path}.conftool"), "usernameFile and passwordFile go together: write both or none".to_owned());
+                wrong(
+                    &format!("{path}.conftool"),
+                    "usernameFile and passwordFile go together: write both or none".to_owned(),
+                );
             }
         }
         for (index, network) in self.networks.iter().enumerate() {
             for cidr in &network.cidrs {
                 if !is_cidr(cidr) {
-                    wrong(&format!("networks[{index}].cidrs"), format!("{cidr:?} is not a network such as 10.64.0.0/12"));
+                    wrong(
+                        &format!("networks[{index}].cidrs"),
+                        format!("{cidr:?} is not a network such as 10.64.0.0/12"),
+                    );
                 }
             }
         }
@@ -448,8 +455,10 @@ impl Sections {
             let name = key.as_str().map_or_else(|| format!("{key:?}"), str::to_owned);
             if !KEYS.contains(&name.as_str()) {
                 let like = KEYS.iter().find(|known| known.eq_ignore_ascii_case(&name.replace(['_', '-'], "")));
-                let hint = like.map_or_else(|| format!("the keys are {}", KEYS.join(", ")), |key| format!("write {key}"));
-                self.errors.push(ConfigError { path: name, message: format!("is not a key of the configuration: {hint}") });
+                let hint =
+                    like.map_or_else(|| format!("the keys are {}", KEYS.join(", ")), |key| format!("write {key}"));
+                self.errors
+                    .push(ConfigError { path: name, message: format!("is not a key of the configuration: {hint}") });
             }
         }
     }
@@ -486,9 +495,7 @@ impl Sections {
 
     fn duration(&mut self, key: &str) -> Option<Duration> {
         let text: String = self.read(key)?;
-        duration::parse(&text)
-            .map_err(|message| self.errors.push(ConfigError { path: key.to_owned(), message }))
-            .ok()
+        duration::parse(&text).map_err(|message| self.errors.push(ConfigError { path: key.to_owned(), message })).ok()
     }
 }
 
@@ -558,7 +565,15 @@ networks: [{datacenter: eqiad, cidrs: ["10.0.0.0/40"]}]
         let paths: Vec<&str> = errors.iter().map(|error| error.path.as_str()).collect();
         assert_eq!(
             paths,
-            ["data_center", "sources[1]", "log", "datacenter", "evidenceTimeout", "sources[0].conftool.endpoints", "networks[0].cidrs"]
+            [
+                "data_center",
+                "sources[1]",
+                "log",
+                "datacenter",
+                "evidenceTimeout",
+                "sources[0].conftool.endpoints",
+                "networks[0].cidrs"
+            ]
         );
         assert!(errors[1].message.contains("passwrdFile"), "{}", errors[1].message);
     }

@@ -16,7 +16,11 @@ use poolguard::{controller, webhook};
 
 /// Refuses to take a service away in a datacenter that still serves its live traffic.
 #[derive(Parser)]
-#[command(version, about, after_help = "Exit codes: 0 after a requested stop, 1 after a failure, 2 for a wrong command line or configuration.")]
+#[command(
+    version,
+    about,
+    after_help = "Exit codes: 0 after a requested stop, 1 after a failure, 2 for a wrong command line or configuration."
+)]
 struct Cli {
     #[command(subcommand)]
     process: Process,

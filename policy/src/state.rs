@@ -229,6 +229,8 @@ pub struct Budget {
     pub desired_healthy: i32,
     /// Its status is about its present spec.
     pub observed: bool,
+    /// What controls it: a `ServicePooling`, where it is one of ours.
+    pub controller: Option<Owner>,
     /// `minAvailable` and `maxUnavailable` leave nothing that must stay.
     pub floor_is_zero: bool,
 }

@@ -150,9 +150,10 @@ impl Sources {
 
     fn conftool(&self, name: Option<&str>) -> Result<&Arc<Conftool>, String> {
         match name {
-            Some(name) => self.conftool.get(name).ok_or_else(|| {
-                format!("the operator's configuration has no conftool source {name:?}")
-            }),
+            Some(name) => self
+                .conftool
+                .get(name)
+                .ok_or_else(|| format!("the operator's configuration has no conftool source {name:?}")),
             None if self.conftool.len() == 1 => Ok(self.conftool.values().next().expect("there is one")),
             None if self.conftool.is_empty() => Err("the operator's configuration has no conftool source".to_owned()),
             None => Err("the operator's configuration has several conftool sources: name one".to_owned()),

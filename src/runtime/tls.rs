@@ -95,7 +95,10 @@ impl Certificate {
                 }
                 Err(error) => {
                     if self.usable.get() == 1 {
-                        tracing::error!(error = &error as &dyn std::error::Error, "serving certificate not usable, the old one stays");
+                        tracing::error!(
+                            error = &error as &dyn std::error::Error,
+                            "serving certificate not usable, the old one stays"
+                        );
                         self.reloads.with_label_values(&["failed"]).inc();
                     }
                     self.usable.set(0);
@@ -128,8 +131,7 @@ fn server(folder: &Path, (certificate, key): &Pair) -> Result<ServerConfig, Erro
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| Error::Pem(folder.join("tls.crt"), error))?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| Error::Pem(folder.join("tls.key"), error))?;
-    let mut config =
-        ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).map_err(Error::Pair)?;
+    let mut config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).map_err(Error::Pair)?;
     // The API server talks HTTP/1.1 to webhooks.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)

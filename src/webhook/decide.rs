@@ -17,8 +17,9 @@ use poolguard_policy::verdict::Decision;
 use serde::de::DeserializeOwned;
 
 use super::flights::Flights;
-use super::slim::{WatchedDaemonSet, WatchedDeployment, WatchedReplicaSet, WatchedStatefulSet};
-use super::view::View;
+use crate::api;
+use crate::cluster::View;
+use crate::cluster::slim::{WatchedDaemonSet, WatchedDeployment, WatchedReplicaSet, WatchedStatefulSet};
 use crate::observe::Sources;
 
 /// How long reading one workload may take: well under the webhook's own time-out.
@@ -58,7 +59,8 @@ impl Judge {
                     let asked = keys.iter().filter_map(|key| Some((key.clone(), self.pooling(request, key)?)));
                     let asked: Vec<(Key, Pooling)> = asked.collect();
                     let answers = join_all(asked.iter().map(|(key, pooling)| async move {
-                        let remembered = self.view.remembered(key);
+                        let resource = self.view.resource(key);
+                        let remembered = api::remembered(resource.as_ref().and_then(|known| known.status.as_ref()));
                         (key.clone(), self.flights.conclude(pooling, &remembered).await)
                     }));
                     for (key, conclusion) in answers.await {

@@ -9,13 +9,12 @@ mod metrics;
 pub mod registration;
 pub mod review;
 mod serve;
-mod slim;
-mod view;
 
 use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::cluster::{Kinds, View};
 use crate::config::Config;
 use crate::observe::Sources;
 use crate::runtime::{Environment, tls};
@@ -44,11 +43,13 @@ pub async fn run(env: Environment, config: Arc<Config>, sources: Arc<Sources>) -
     tokio::spawn(certificate.follow(env.health.check("certificate"), env.shutdown.clone()));
     // Followed for the memory of when a revision was first seen; verdicts ask live.
     let _following = sources.follow(&env.shutdown);
-    let view = view::View::new(config.webhook.watch_silence);
-    view.follow(&env.client, &env.shutdown);
+    let view = View::new(config.webhook.watch_silence);
+    view.follow(Kinds::All, &env.client, &env.shutdown);
     tokio::spawn(Arc::clone(&view).report(env.health.clone(), env.shutdown.clone()));
     let metrics = metrics::Metrics::new(&env.registry).map_err(Error::Metrics)?;
     let judge = decide::Judge::new(view, sources, config.settings(), env.client.clone());
     let router = serve::router(judge, metrics, &env);
-    serve::serve(config.webhook.listen, tls, router, env.shutdown).await.map_err(|error| Error::Serve(config.webhook.listen, error))
+    serve::serve(config.webhook.listen, tls, router, env.shutdown)
+        .await
+        .map_err(|error| Error::Serve(config.webhook.listen, error))
 }

@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-use super::slim::{
+use crate::api::{self, ServicePooling};
+use crate::cluster::slim::{
     Plain, SlimBudget, SlimDaemonSet, SlimDeployment, SlimHttpRoute, SlimIngress, SlimPod, SlimReplicaSet, SlimScale,
     SlimService, SlimStatefulSet,
 };
-use crate::api::{self, ServicePooling};
 
 /// A review that cannot be answered: an HTTP 400.
 #[derive(Debug, Error)]
@@ -132,7 +132,8 @@ fn present(raw: Option<&RawValue>) -> Option<&RawValue> {
 
 /// Secrets and ConfigMaps have two doors: that of a release record, and that of something a template names.
 fn door(asked: &Asked<'_>, subresource: &str, old: Option<&RawValue>) -> Result<Option<&'static Door>, Error> {
-    let find = |record| Door::find(&asked.resource.group, &asked.resource.resource, subresource, &asked.operation, record);
+    let find =
+        |record| Door::find(&asked.resource.group, &asked.resource.resource, subresource, &asked.operation, record);
     let Some(record) = find(true) else { return Ok(find(false)) };
     let plain: Option<Plain> = old
         .map(|raw| serde_json::from_str(raw.get()))

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 
 use super::decide::Judge;
 use super::metrics::Metrics;
-use super::review::{Answer, Annotations, decode};
+use super::review::{Annotations, Answer, decode};
 use crate::api::ServicePooling;
 use crate::runtime::{Environment, Shutdown, admin};
 

@@ -1,6 +1,6 @@
 //! The commands of this repository.
 use anyhow::Result;
-use poolguard_harness::{services::*, datacenter::Who, operator::Operator};
+use poolguard_harness::{datacenter::Who, operator::Operator, services::*};
 fn main() -> Result<()> {
     let fleet = poolguard_harness::fleet::Fleet::start(&|line| eprintln!("{line}"))?;
     eprintln!("up in {:?}", fleet.took);
@@ -12,8 +12,20 @@ fn main() -> Result<()> {
     ready(dc, "eventgate-main")?;
     guard(dc, &SNOWFLAKE)?;
     dc.kubectl(&["label", "ns", "eventgate-main", "poolguard.dev/protected=true"])?.success()?;
-    let run = |who, p: &str, a: &[&str]| -> Result<()> { let o = dc.call(who, p, a)?; println!("$ {} -> {}\n{}", o.command, o.code, o.text()); Ok(()) };
-    for a in [&["-n", "eventgate-main", "delete", "pod", "-l", "app=eventgate"][..], &["-n","eventgate-main","scale","deployment","eventgate-main","--replicas=0"], &["-n","eventgate-main","delete","deployment","eventgate-main"], &["delete","ns","eventgate-main"], &["-n","eventgate-main","delete","configmap","--all"], &["-n","eventgate-main","delete","svc,ingress,sa,secret,hpa,role,rolebinding,netpol,rs","--all"], &["-n","eventgate-main","delete","spool","eventgate-main"]] {
+    let run = |who, p: &str, a: &[&str]| -> Result<()> {
+        let o = dc.call(who, p, a)?;
+        println!("$ {} -> {}\n{}", o.command, o.code, o.text());
+        Ok(())
+    };
+    for a in [
+        &["-n", "eventgate-main", "delete", "pod", "-l", "app=eventgate"][..],
+        &["-n", "eventgate-main", "scale", "deployment", "eventgate-main", "--replicas=0"],
+        &["-n", "eventgate-main", "delete", "deployment", "eventgate-main"],
+        &["delete", "ns", "eventgate-main"],
+        &["-n", "eventgate-main", "delete", "configmap", "--all"],
+        &["-n", "eventgate-main", "delete", "svc,ingress,sa,secret,hpa,role,rolebinding,netpol,rs", "--all"],
+        &["-n", "eventgate-main", "delete", "spool", "eventgate-main"],
+    ] {
         run(Who::Deployer, "kubectl", a)?;
     }
     run(Who::Deployer, "helm3", &["-n", "eventgate-main", "uninstall", "main"])?;

@@ -110,8 +110,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Record, String> {
-        let leaf =
-            Node { key: "/k".to_owned(), value: Some(text.to_owned()), nodes: Vec::new(), modified_index: 812 };
+        let leaf = Node { key: "/k".to_owned(), value: Some(text.to_owned()), nodes: Vec::new(), modified_index: 812 };
         value(&leaf).map_err(|bad| bad.detail)
     }
 

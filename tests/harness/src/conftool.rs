@@ -42,7 +42,14 @@ pub fn install(progress: &dyn Fn(&str)) -> Result<PathBuf> {
         .context("cannot make a virtual environment (on Debian: install python3-venv)")?;
     for file in ["build.txt", "requirements.txt"] {
         run(Command::new(venv.join("bin/pip"))
-            .args(["install", "--quiet", "--disable-pip-version-check", "--require-hashes", "--no-build-isolation", "-r"])
+            .args([
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--require-hashes",
+                "--no-build-isolation",
+                "-r",
+            ])
             .arg(pins.join(file)))?
         .success()
         .context("cannot install conftool")?;
@@ -93,14 +100,9 @@ impl Conftool {
     pub fn sync(&self, records: &[&str], datacenters: &[&str]) -> Result<()> {
         let data = self.folder.join("data/discovery");
         fs::create_dir_all(&data).context("cannot write conftool's data")?;
-        let list: String =
-            records.iter().map(|record| format!("{record}: [{}]\n", datacenters.join(", "))).collect();
+        let list: String = records.iter().map(|record| format!("{record}: [{}]\n", datacenters.join(", "))).collect();
         fs::write(data.join("services.yaml"), list).context("cannot write conftool's data")?;
-        run(self
-            .command("conftool-sync")
-            .args(["--directory"])
-            .arg(self.folder.join("data")))?
-        .success()?;
+        run(self.command("conftool-sync").args(["--directory"]).arg(self.folder.join("data")))?.success()?;
         Ok(())
     }
 

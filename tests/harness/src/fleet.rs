@@ -114,7 +114,8 @@ impl Fleet {
 fn gateway_api() -> Result<PathBuf> {
     let folder = crate::root().join("tests/controlplane/gateway-api");
     let list = |arguments: &[&str]| {
-        crate::command::run(Command::new("go").current_dir(&folder).env("GOTOOLCHAIN", "local").args(arguments))?.success()
+        crate::command::run(Command::new("go").current_dir(&folder).env("GOTOOLCHAIN", "local").args(arguments))?
+            .success()
     };
     list(&["mod", "download", "sigs.k8s.io/gateway-api"]).context("cannot download the Gateway API")?;
     let module = list(&["list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api"])?;

@@ -49,11 +49,8 @@ impl Operator {
     pub fn install(datacenter: &Datacenter, conftool: &str, binary: &Path) -> Result<Self> {
         let folder = datacenter.run().subfolder(&format!("{}/operator", datacenter.name))?;
         let mut held = Ports::new()?;
-        let ports = OperatorPorts {
-            webhook: held.take()?,
-            webhook_metrics: held.take()?,
-            controller_metrics: held.take()?,
-        };
+        let ports =
+            OperatorPorts { webhook: held.take()?, webhook_metrics: held.take()?, controller_metrics: held.take()? };
         let authority = Authority::new(folder.join("pki"), "poolguard")?;
         let (certificate, key) = authority.sign("webhook", Subject::Server(&["poolguard-webhook.poolguard.svc"]))?;
         let tls = folder.join("tls");
@@ -106,8 +103,7 @@ impl Operator {
 
     fn configure(&self, datacenter: &Datacenter, process: &str, conftool: &str) -> Result<()> {
         let account = format!("poolguard-{process}");
-        let token =
-            datacenter.kubectl(&["-n", NAMESPACE, "create", "token", &account, "--duration=24h"])?.success()?;
+        let token = datacenter.kubectl(&["-n", NAMESPACE, "create", "token", &account, "--duration=24h"])?.success()?;
         let credential = Credential::Token(token.trim().to_owned());
         let file = self.folder.join(format!("{process}.kubeconfig"));
         kubeconfig(&file, &datacenter.server, &datacenter.authority(), &credential)?;
@@ -121,7 +117,8 @@ impl Operator {
             "controller": {"namespace": NAMESPACE},
             "log": {"format": "text"},
         });
-        fs::write(self.folder.join(format!("{process}.yaml")), format!("{config:#}\n")).context("cannot write a configuration")
+        fs::write(self.folder.join(format!("{process}.yaml")), format!("{config:#}\n"))
+            .context("cannot write a configuration")
     }
 
     /// Starts a process.

@@ -117,16 +117,16 @@ pub fn build(progress: &dyn Fn(&str)) -> Result<Programs> {
     lock.lock().context("cannot wait for another build")?;
     let programs = Programs { folder };
     let assets = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
-    let missing: Vec<&Program> = PROGRAMS
-        .iter()
-        .filter(|program| !given(program, assets.as_deref(), &programs).unwrap_or(false))
-        .collect();
+    let missing: Vec<&Program> =
+        PROGRAMS.iter().filter(|program| !given(program, assets.as_deref(), &programs).unwrap_or(false)).collect();
     if missing.is_empty() {
         return Ok(programs);
     }
     let go = go_version()?;
-    let missing: Vec<&Program> =
-        missing.into_iter().filter(|program| stamp_of(program, &go).is_ok_and(|stamp| !built(program, &programs, &stamp))).collect();
+    let missing: Vec<&Program> = missing
+        .into_iter()
+        .filter(|program| stamp_of(program, &go).is_ok_and(|stamp| !built(program, &programs, &stamp)))
+        .collect();
     let (start, all): (_, u64) = (Instant::now(), missing.iter().map(|program| program.seconds).sum());
     let mut done = 0;
     for (index, program) in missing.iter().enumerate() {
@@ -178,7 +178,9 @@ fn stamp_of(program: &Program, go: &str) -> Result<String> {
     let folder = module_folder(program);
     let mut hasher = DefaultHasher::new();
     for file in ["go.mod", "go.sum"] {
-        fs::read(folder.join(file)).with_context(|| format!("cannot read {file} of {}", program.folder))?.hash(&mut hasher);
+        fs::read(folder.join(file))
+            .with_context(|| format!("cannot read {file} of {}", program.folder))?
+            .hash(&mut hasher);
     }
     (go, flags(program)?, program.package).hash(&mut hasher);
     Ok(format!("{:016x}", hasher.finish()))

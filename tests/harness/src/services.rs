@@ -147,7 +147,9 @@ pub fn ready(datacenter: &Datacenter, namespace: &str) -> Result<()> {
     datacenter
         .kubectl(&["-n", namespace, "wait", "deployment", "--all", "--for=condition=Available", "--timeout=60s"])?
         .success()?;
-    datacenter.kubectl(&["-n", namespace, "wait", "pods", "--all", "--for=condition=Ready", "--timeout=60s"])?.success()?;
+    datacenter
+        .kubectl(&["-n", namespace, "wait", "pods", "--all", "--for=condition=Ready", "--timeout=60s"])?
+        .success()?;
     Ok(())
 }
 

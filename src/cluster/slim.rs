@@ -18,38 +18,38 @@ use serde::Deserialize;
 /// Metadata of an object in a review.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct Meta {
-    pub(super) name: Option<String>,
-    pub(super) labels: Option<Labels>,
-    pub(super) annotations: Option<BTreeMap<String, String>>,
-    pub(super) deletion_timestamp: Option<serde::de::IgnoredAny>,
-    pub(super) owner_references: Option<Vec<Reference>>,
+pub(crate) struct Meta {
+    pub(crate) name: Option<String>,
+    pub(crate) labels: Option<Labels>,
+    pub(crate) annotations: Option<BTreeMap<String, String>>,
+    pub(crate) deletion_timestamp: Option<serde::de::IgnoredAny>,
+    pub(crate) owner_references: Option<Vec<Reference>>,
 }
 
 /// An entry of `ownerReferences`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Reference {
+pub(crate) struct Reference {
     kind: String,
     name: String,
     controller: Option<bool>,
 }
 
 impl Meta {
-    pub(super) fn release(&self) -> Option<Release> {
+    pub(crate) fn release(&self) -> Option<Release> {
         self.annotations.as_ref().and_then(release)
     }
 
-    pub(super) fn controller(&self) -> Option<Owner> {
+    pub(crate) fn controller(&self) -> Option<Owner> {
         let owner = self.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))?;
         Some(Owner { kind: owner.kind.clone(), name: owner.name.clone() })
     }
 
-    pub(super) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         self.name.clone().unwrap_or_default()
     }
 
-    pub(super) fn labels(&self) -> Labels {
+    pub(crate) fn labels(&self) -> Labels {
         self.labels.clone().unwrap_or_default()
     }
 }
@@ -86,8 +86,8 @@ macro_rules! slim {
         #[doc = concat!("Of a review: ", stringify!($reviewed), ".")]
         #[derive(Debug, Clone, Default, Deserialize)]
         #[serde(rename_all = "camelCase", default)]
-        pub(super) struct $reviewed {
-            pub(super) metadata: Meta,
+        pub(crate) struct $reviewed {
+            pub(crate) metadata: Meta,
             $($field: $type),*
         }
 
@@ -95,8 +95,8 @@ macro_rules! slim {
         #[derive(Debug, Clone, Default, Deserialize, Resource)]
         #[serde(rename_all = "camelCase")]
         #[resource(inherit = $kind)]
-        pub(super) struct $watched {
-            pub(super) metadata: ObjectMeta,
+        pub(crate) struct $watched {
+            pub(crate) metadata: ObjectMeta,
             $(#[serde(default)] $field: $type),*
         }
 
@@ -121,15 +121,15 @@ slim!(SlimBudget, WatchedBudget, policy::PodDisruptionBudget, { spec: BudgetSpec
 /// Of a watch: a Node's labels.
 #[derive(Debug, Clone, Deserialize, Resource)]
 #[resource(inherit = core::Node)]
-pub(super) struct WatchedNode {
-    pub(super) metadata: ObjectMeta,
+pub(crate) struct WatchedNode {
+    pub(crate) metadata: ObjectMeta,
 }
 
 /// Of a watch: a Namespace's labels, and whether it is going.
 #[derive(Debug, Clone, Deserialize, Resource)]
 #[resource(inherit = core::Namespace)]
-pub(super) struct WatchedNamespace {
-    pub(super) metadata: ObjectMeta,
+pub(crate) struct WatchedNamespace {
+    pub(crate) metadata: ObjectMeta,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -316,7 +316,13 @@ struct WorkloadStatus {
 
 const REVISION: &str = "deployment.kubernetes.io/revision";
 
-fn workload(kind: Kind, metadata: Meta, revision: Option<&str>, spec: WorkloadSpec, status: &WorkloadStatus) -> Workload {
+fn workload(
+    kind: Kind,
+    metadata: Meta,
+    revision: Option<&str>,
+    spec: WorkloadSpec,
+    status: &WorkloadStatus,
+) -> Workload {
     let daemon = kind == Kind::DaemonSet;
     let came_up = status.conditions.iter().flatten().any(|condition| {
         condition.r#type == "Progressing" && condition.reason.as_deref() == Some("NewReplicaSetAvailable")
@@ -519,8 +525,8 @@ impl From<SlimIngress> for Route {
 /// without its routes.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct SlimHttpRoute {
-    pub(super) metadata: Meta,
+pub(crate) struct SlimHttpRoute {
+    pub(crate) metadata: Meta,
     spec: HttpRouteSpec,
 }
 
@@ -590,6 +596,7 @@ fn budget(metadata: &Meta, generation: Option<i64>, spec: &BudgetSpec, status: &
         selector: spec.selector.as_ref().and_then(|selector| crate::api::selector(selector).ok()),
         desired_healthy: status.desired_healthy,
         observed: generation.is_none() || status.observed_generation == generation,
+        controller: metadata.controller(),
         floor_is_zero: is(&spec.min_available, 0, "0%")
             || is(&spec.max_unavailable, i32::MAX, "100%")
             || (spec.min_available.is_none() && spec.max_unavailable.is_none()),
@@ -610,21 +617,21 @@ impl From<WatchedBudget> for Budget {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct SlimScale {
-    pub(super) spec: ScaleSpec,
+pub(crate) struct SlimScale {
+    pub(crate) spec: ScaleSpec,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct ScaleSpec {
-    pub(super) replicas: i32,
+pub(crate) struct ScaleSpec {
+    pub(crate) replicas: i32,
 }
 
 /// Any object of which only the metadata counts.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Plain {
-    pub(super) metadata: Meta,
+pub(crate) struct Plain {
+    pub(crate) metadata: Meta,
     /// Of a Secret.
-    pub(super) r#type: Option<String>,
+    pub(crate) r#type: Option<String>,
 }

@@ -1,9 +1,10 @@
 //! The view: slim objects of the whole cluster, kept current by watches.
 //!
-//! Never answers from a view that is not whole, or that has heard nothing for too long: then the webhook is not ready and
-//! answers 5xx. A watch that ends is begun again; a list that fails keeps what was known.
+//! Never believed while it is not whole, or has heard nothing for too long: [`View::doubts`] says so. A watch that ends is
+//! begun again; a list that fails keeps what was known.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
@@ -14,14 +15,13 @@ use kube::{Client, Resource, ResourceExt};
 use poolguard_policy::pooling::{Key, Watched};
 use poolguard_policy::state::{Namespace, State};
 use serde::de::DeserializeOwned;
-use std::fmt::Debug;
+use tokio::sync::watch;
 
 use super::slim::{
     WatchedBudget, WatchedDaemonSet, WatchedDeployment, WatchedNamespace, WatchedNode, WatchedPod, WatchedReplicaSet,
     WatchedService, WatchedStatefulSet,
 };
 use crate::api::{self, PROTECTED_LABEL, ServicePooling};
-use crate::observe::Remembered;
 use crate::runtime::{Health, Shutdown};
 
 /// Objects of one page of a list: bounds the peak of memory.
@@ -31,12 +31,23 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// What is known, and how current it is.
 #[derive(Debug)]
-pub(super) struct View {
+pub(crate) struct View {
     state: RwLock<State>,
-    remembered: RwLock<HashMap<Key, Remembered>>,
+    /// Each `ServicePooling` that decodes, whole.
+    resources: RwLock<HashMap<Key, Arc<ServicePooling>>>,
     /// When each kind was last heard of; nothing before its first list is complete.
     heard: Mutex<HashMap<&'static str, Option<Instant>>>,
     silence: Duration,
+    changed: watch::Sender<u64>,
+}
+
+/// Which kinds are watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kinds {
+    /// All: what a verdict needs.
+    All,
+    /// Those that status, labels and budgets are made of.
+    ForStatus,
 }
 
 /// A kind that the view holds.
@@ -48,27 +59,30 @@ trait Viewed: Sized {
 }
 
 impl View {
-    pub(super) fn new(silence: Duration) -> Arc<Self> {
+    pub(crate) fn new(silence: Duration) -> Arc<Self> {
         Arc::new(Self {
             state: RwLock::default(),
-            remembered: RwLock::default(),
+            resources: RwLock::default(),
             heard: Mutex::default(),
             silence,
+            changed: watch::Sender::new(0),
         })
     }
 
-    /// Starts all watches.
-    pub(super) fn follow(self: &Arc<Self>, client: &Client, shutdown: &Shutdown) {
+    /// Starts the watches.
+    pub(crate) fn follow(self: &Arc<Self>, kinds: Kinds, client: &Client, shutdown: &Shutdown) {
         self.watch::<WatchedNamespace, _>(client, shutdown);
         self.watch::<DeserializeGuard<ServicePooling>, _>(client, shutdown);
-        self.watch::<WatchedPod, _>(client, shutdown);
         self.watch::<WatchedDeployment, _>(client, shutdown);
         self.watch::<WatchedStatefulSet, _>(client, shutdown);
         self.watch::<WatchedDaemonSet, _>(client, shutdown);
-        self.watch::<WatchedReplicaSet, _>(client, shutdown);
-        self.watch::<WatchedService, _>(client, shutdown);
         self.watch::<WatchedBudget, _>(client, shutdown);
-        self.watch::<WatchedNode, _>(client, shutdown);
+        if kinds == Kinds::All {
+            self.watch::<WatchedPod, _>(client, shutdown);
+            self.watch::<WatchedReplicaSet, _>(client, shutdown);
+            self.watch::<WatchedService, _>(client, shutdown);
+            self.watch::<WatchedNode, _>(client, shutdown);
+        }
     }
 
     fn watch<K, D>(self: &Arc<Self>, client: &Client, shutdown: &Shutdown)
@@ -155,7 +169,7 @@ impl View {
     }
 
     /// What is known now.
-    pub(super) fn read(&self) -> RwLockReadGuard<'_, State> {
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -163,17 +177,29 @@ impl View {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the status of a service remembers.
-    pub(super) fn remembered(&self, key: &Key) -> Remembered {
-        self.remembered.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned().unwrap_or_default()
+    /// A `ServicePooling` that decodes.
+    pub(crate) fn resource(&self, key: &Key) -> Option<Arc<ServicePooling>> {
+        self.resources.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    /// Every `ServicePooling` that decodes.
+    pub(crate) fn resources(&self) -> Vec<(Key, Arc<ServicePooling>)> {
+        let resources = self.resources.read().unwrap_or_else(PoisonError::into_inner);
+        resources.iter().map(|(key, resource)| (key.clone(), Arc::clone(resource))).collect()
+    }
+
+    /// Changes whenever the view did.
+    pub(crate) fn changed(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
     }
 
     fn hear(&self, kind: &'static str) {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(kind, Some(Instant::now()));
+        self.changed.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// Which kinds are not known, or not currently enough to be believed.
-    pub(super) fn doubts(&self) -> Option<String> {
+    pub(crate) fn doubts(&self) -> Option<String> {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let mut doubts: Vec<String> = heard
             .iter()
@@ -190,7 +216,7 @@ impl View {
     }
 
     /// Keeps readiness true until a stop is requested.
-    pub(super) async fn report(self: Arc<Self>, health: Health, shutdown: Shutdown) {
+    pub(crate) async fn report(self: Arc<Self>, health: Health, shutdown: Shutdown) {
         let check = health.check("view");
         loop {
             match self.doubts() {
@@ -314,21 +340,25 @@ impl Viewed for DeserializeGuard<ServicePooling> {
 
     fn put(self, view: &View, state: &mut State) {
         let key = Key { namespace: self.namespace().unwrap_or_default(), name: self.name_any() };
-        let watched = self
-            .0
-            .map_err(|invalid| invalid.error)
-            .and_then(|resource| {
-                let remembered = api::remembered(resource.status.as_ref());
-                view.remembered.write().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), remembered);
-                api::pooling(&resource).map_err(|error| error.to_string())
-            })
-            .map_or_else(|error| Watched::Undecodable { key: key.clone(), error }, Watched::Known);
+        let mut resources = view.resources.write().unwrap_or_else(PoisonError::into_inner);
+        resources.remove(&key);
+        let watched = match self.0 {
+            Ok(resource) => match api::pooling(&resource) {
+                Ok(pooling) => {
+                    resources.insert(key.clone(), Arc::new(resource));
+                    Watched::Known(pooling)
+                }
+                Err(error) => Watched::Undecodable { key: key.clone(), error: error.to_string() },
+            },
+            Err(invalid) => Watched::Undecodable { key: key.clone(), error: invalid.error },
+        };
+        drop(resources);
         entry(state, &key.namespace).poolings.insert(key.name, watched);
     }
 
     fn remove(view: &View, state: &mut State, namespace: &str, name: &str) {
         let key = Key { namespace: namespace.to_owned(), name: name.to_owned() };
-        view.remembered.write().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        view.resources.write().unwrap_or_else(PoisonError::into_inner).remove(&key);
         entry(state, namespace).poolings.remove(name);
     }
 

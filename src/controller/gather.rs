@@ -1,0 +1,124 @@
+//! Gathers what status, labels and budgets are made of: from the view and from what the sources are followed to say. No I/O.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use poolguard_policy::evidence::{Conclusion, conclude};
+use poolguard_policy::pooling::{Key, Pooling, Watched};
+use poolguard_policy::state::{Kind, Release, State, Workload};
+
+use crate::api::{self, ServicePooling};
+use crate::cluster::View;
+use crate::observe::Following;
+
+/// A service with everything that is known of it.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    pub(super) resource: Arc<ServicePooling>,
+    pub(super) pooling: Pooling,
+    pub(super) conclusion: Conclusion,
+    pub(super) workloads: Vec<Workload>,
+    pub(super) labelled: bool,
+    /// Sources that cannot be followed.
+    pub(super) unreachable: Vec<String>,
+}
+
+impl Gathered {
+    /// The Helm releases of its workloads.
+    pub(super) fn releases(&self) -> BTreeSet<&Release> {
+        self.workloads.iter().filter_map(|workload| workload.release.as_ref()).collect()
+    }
+
+    /// How many of its pods are ready here.
+    pub(super) fn ready(&self) -> i32 {
+        self.workloads.iter().map(|workload| workload.ready).sum()
+    }
+}
+
+/// Every service that decodes, in the order of its name.
+pub(super) fn gather(view: &View, following: &Following, here: &str, now: Timestamp) -> Vec<Gathered> {
+    let unreachable = following.unreachable();
+    let mut gathered: Vec<Gathered> = view
+        .resources()
+        .into_iter()
+        .filter_map(|(key, resource)| {
+            let state = view.read();
+            let namespace = state.namespace(&key.namespace)?;
+            let Some(Watched::Known(pooling)) = namespace.poolings.get(&key.name) else { return None };
+            let workloads = namespace
+                .workloads
+                .values()
+                .filter(|workload| workload.kind != Kind::ReplicaSet)
+                .filter(|workload| pooling.selector.matches(&workload.template_labels))
+                .cloned()
+                .collect();
+            let (pooling, labelled) = (pooling.clone(), namespace.protected);
+            drop(state);
+            let remembered = api::remembered(resource.status.as_ref());
+            let answers = following.answers(&pooling, &remembered, now);
+            let conclusion = conclude(here, &pooling, &answers, now);
+            Some(Gathered { resource, pooling, conclusion, workloads, labelled, unreachable: unreachable.clone() })
+        })
+        .collect();
+    gathered.sort_by(|a, b| a.pooling.key.cmp(&b.pooling.key));
+    gathered
+}
+
+/// A namespace whose label must change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Label {
+    pub(super) namespace: String,
+    pub(super) protected: bool,
+}
+
+/// Which namespaces must get or lose the label: those that hold a `ServicePooling`, decoded or not, or the record of a
+/// guarded release, bear it.
+pub(super) fn labels(state: &State, gathered: &[Gathered], own: &str) -> Vec<Label> {
+    let records = gathered.iter().flat_map(|service| service.releases()).map(|release| release.namespace.clone());
+    let holders = state.namespaces.iter().filter(|(_, namespace)| !namespace.poolings.is_empty());
+    let wanted: BTreeSet<String> = holders
+        .map(|(name, _)| name.clone())
+        .chain(records)
+        .filter(|name| name != own && name != "kube-system")
+        .collect();
+    let mut labels: Vec<Label> = state
+        .namespaces
+        .iter()
+        .filter(|(name, namespace)| namespace.protected != wanted.contains(*name) && !namespace.terminating)
+        .map(|(name, _)| Label { namespace: name.clone(), protected: wanted.contains(name) })
+        .collect();
+    labels.sort_by(|a, b| a.namespace.cmp(&b.namespace));
+    labels
+}
+
+/// The key of a resource.
+pub(super) fn key(gathered: &Gathered) -> &Key {
+    &gathered.pooling.key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use poolguard_policy::state::Namespace;
+
+    #[test]
+    fn namespaces_bear_the_label_exactly_while_they_hold_something_guarded() {
+        let mut state = State::default();
+        let key = Key { namespace: "guarded".to_owned(), name: "x".to_owned() };
+        let watched = Watched::Undecodable { key, error: String::new() };
+        let holding = |protected| Namespace {
+            protected,
+            poolings: [("x".to_owned(), watched.clone())].into(),
+            ..Namespace::default()
+        };
+        state.namespaces.insert("guarded".to_owned(), holding(false));
+        state.namespaces.insert("labelled".to_owned(), holding(true));
+        state.namespaces.insert("emptied".to_owned(), Namespace { protected: true, ..Namespace::default() });
+        state.namespaces.insert("plain".to_owned(), Namespace::default());
+        state.namespaces.insert("kube-system".to_owned(), holding(false));
+        state.namespaces.insert("poolguard".to_owned(), holding(false));
+        let label = |namespace: &str, protected| Label { namespace: namespace.to_owned(), protected };
+        assert_eq!(labels(&state, &[], "poolguard"), [label("emptied", false), label("guarded", true)]);
+    }
+}

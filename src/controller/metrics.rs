@@ -1,0 +1,89 @@
+//! Metrics of the controller: one set of series for each service, gone with it.
+
+use poolguard_policy::evidence::State;
+use prometheus::{IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
+
+use super::gather::Gathered;
+use crate::api::ServicePoolingStatus;
+
+/// The controller's metrics.
+#[derive(Clone)]
+pub(super) struct Metrics {
+    pub(super) leader: IntGauge,
+    pub(super) errors: IntCounter,
+    state: IntGaugeVec,
+    conditions: IntGaugeVec,
+    drift: IntGaugeVec,
+}
+
+const STATES: [State; 3] = [State::Serving, State::NotServing, State::Unknown];
+
+impl Metrics {
+    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let this = Self {
+            leader: IntGauge::new(
+                "poolguard_controller_leader",
+                "1 while this replica acts; alert when the sum over replicas is not 1 for 2 minutes.",
+            )?,
+            errors: IntCounter::new(
+                "poolguard_controller_errors_total",
+                "Writes that failed; alert on a rate above 0 for 10 minutes.",
+            )?,
+            state: IntGaugeVec::new(
+                Opts::new(
+                    "poolguard_service_state",
+                    "1 for the state that a service has in a datacenter; alert on state=\"Unknown\" for 5 minutes.",
+                ),
+                &["namespace", "service", "datacenter", "state"],
+            )?,
+            conditions: IntGaugeVec::new(
+                Opts::new(
+                    "poolguard_service_condition",
+                    "1 where a condition is True, 0 otherwise; alert on condition=\"Guarded\" at 0 for 2 minutes.",
+                ),
+                &["namespace", "service", "condition"],
+            )?,
+            drift: IntGaugeVec::new(
+                Opts::new(
+                    "poolguard_service_drift",
+                    "1 for the first disagreement of a service; alert on 1 for 15 minutes.",
+                ),
+                &["namespace", "service", "reason"],
+            )?,
+        };
+        registry.register(Box::new(this.leader.clone()))?;
+        registry.register(Box::new(this.errors.clone()))?;
+        registry.register(Box::new(this.state.clone()))?;
+        registry.register(Box::new(this.conditions.clone()))?;
+        registry.register(Box::new(this.drift.clone()))?;
+        Ok(this)
+    }
+
+    /// Sets the series of a service.
+    pub(super) fn set(&self, service: &Gathered, status: &ServicePoolingStatus) {
+        let (namespace, name) = (service.pooling.key.namespace.as_str(), service.pooling.key.name.as_str());
+        for datacenter in &service.conclusion.datacenters {
+            for state in STATES {
+                let labels = [namespace, name, datacenter.name.as_str(), state.as_str()];
+                self.state.with_label_values(&labels).set(i64::from(datacenter.state == state));
+            }
+        }
+        for condition in &status.conditions {
+            let labels = [namespace, name, condition.type_.as_str()];
+            self.conditions.with_label_values(&labels).set(i64::from(condition.status == "True"));
+        }
+        for reason in poolguard_policy::drift::DriftReason::ALL {
+            let drifted = status.conditions.iter().any(|condition| {
+                condition.type_ == crate::api::conditions::CONSISTENT && condition.reason == reason.as_str()
+            });
+            self.drift.with_label_values(&[namespace, name, reason.as_str()]).set(i64::from(drifted));
+        }
+    }
+
+    /// Starts over where a service is gone: its series go with it.
+    pub(super) fn reset(&self) {
+        self.state.reset();
+        self.conditions.reset();
+        self.drift.reset();
+    }
+}

@@ -1,0 +1,212 @@
+//! The desired status of a service: pure. What it holds does not change with time alone, so that nothing is written while
+//! nothing happens; the one exception is a TTL that runs out, and [`next_change`] says when.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use poolguard_policy::drift::drifts;
+use poolguard_policy::evidence::{Answer, Datacenter, Says, State};
+use poolguard_policy::pooling::Enforcement;
+
+use super::gather::Gathered;
+use super::probe::Probed;
+use crate::api::conditions::{CONSISTENT, Desired, GUARDED, READY, SERVING, SOURCES_READY, Truth, set_at};
+use crate::api::{DatacenterStatus, EvidenceStatus, ServicePoolingStatus, WorkloadStatus};
+
+/// The status that a service should have.
+pub(super) fn desired(
+    service: &Gathered,
+    before: Option<&ServicePoolingStatus>,
+    probed: &Probed,
+    now: Timestamp,
+) -> ServicePoolingStatus {
+    let generation = service.resource.metadata.generation;
+    let here = service.conclusion.here();
+    let mut conditions = before.map(|status| status.conditions.clone()).unwrap_or_default();
+    for condition in [
+        Desired {
+            kind: READY,
+            status: Truth::True,
+            reason: "Observed",
+            message: "the spec is accepted and followed".to_owned(),
+        },
+        serving(service),
+        guarded(service, probed),
+        consistent(service),
+        sources_ready(service),
+    ] {
+        set_at(&mut conditions, condition, generation, now);
+    }
+    let mut workloads: Vec<WorkloadStatus> = service
+        .workloads
+        .iter()
+        .map(|workload| WorkloadStatus {
+            kind: workload.kind.as_str().to_owned(),
+            name: workload.name.clone(),
+            replicas: workload.replicas,
+            ready: workload.ready,
+        })
+        .collect();
+    workloads.sort();
+    ServicePoolingStatus {
+        observed_generation: generation,
+        serving: Some(here.state.as_str().to_owned()),
+        summary: Some(
+            service
+                .conclusion
+                .datacenters
+                .iter()
+                .map(|datacenter| format!("{}={}", datacenter.name, word(datacenter)))
+                .collect::<Vec<_>>()
+                .join(" "),
+        ),
+        releases: service
+            .releases()
+            .into_iter()
+            .map(|release| format!("{}/{}", release.namespace, release.name))
+            .collect(),
+        workloads,
+        datacenters: service.conclusion.datacenters.iter().map(datacenter).collect(),
+        conditions,
+    }
+}
+
+/// How long until time alone changes a status: until the next TTL runs out.
+pub(super) fn next_change(gathered: &[Gathered], now: Timestamp) -> Option<Duration> {
+    gathered
+        .iter()
+        .flat_map(|service| &service.conclusion.datacenters)
+        .flat_map(|datacenter| &datacenter.answers)
+        .filter(|answer| answer.says == Says::Draining)
+        .filter_map(|answer| answer.not_serving_after)
+        .map(|after| Duration::try_from(after.duration_since(now)).unwrap_or_default())
+        .min()
+}
+
+/// One word for the summary.
+pub(super) fn word(datacenter: &Datacenter) -> &'static str {
+    match datacenter.state {
+        State::Serving if datacenter.answers.iter().any(|answer| answer.says == Says::Serving) => "serving",
+        State::Serving => "draining",
+        State::NotServing => "depooled",
+        State::Unknown => "unknown",
+    }
+}
+
+fn datacenter(datacenter: &Datacenter) -> DatacenterStatus {
+    DatacenterStatus {
+        name: datacenter.name.clone(),
+        state: datacenter.state.as_str().to_owned(),
+        evidence: datacenter.answers.iter().map(evidence).collect(),
+    }
+}
+
+fn evidence(answer: &Answer) -> EvidenceStatus {
+    EvidenceStatus {
+        name: answer.evidence.clone(),
+        says: match &answer.says {
+            // Clients that hold the old answer still arrive.
+            Says::Serving | Says::Draining => "Serving".to_owned(),
+            Says::NotServing => "NotServing".to_owned(),
+            Says::Unknown(why) => format!("Unknown: {}", why.as_str()),
+        },
+        detail: Some(answer.detail.clone()),
+        revision: answer.revision.and_then(|revision| i64::try_from(revision).ok()),
+        since: answer.since.map(|since| Time(whole_seconds(since, false))),
+        // Rounded up: believed a moment too late rather than too early.
+        not_serving_after: answer.not_serving_after.map(|after| Time(whole_seconds(after, true))),
+    }
+}
+
+/// The API writes whole seconds.
+fn whole_seconds(time: Timestamp, up: bool) -> Timestamp {
+    let up = i64::from(up && time.subsec_nanosecond() > 0);
+    Timestamp::from_second(time.as_second() + up).unwrap_or(time)
+}
+
+fn serving(service: &Gathered) -> Desired {
+    let here = service.conclusion.here();
+    let name = &service.pooling.key.name;
+    let (status, reason, what) = match here.state {
+        State::Serving if word(here) == "draining" => (Truth::True, "Draining", "is being drained from"),
+        State::Serving => (Truth::True, "Pooled", "is served from"),
+        State::NotServing => (Truth::False, "Depooled", "is not served from"),
+        State::Unknown => (Truth::Unknown, "EvidenceUnknown", "may or may not be served from"),
+    };
+    let says: Vec<String> =
+        here.answers.iter().map(|answer| format!("{}: {}", answer.evidence, answer.detail)).collect();
+    let message = format!("{name} {what} {} ({})", here.name, says.join("; "));
+    Desired { kind: SERVING, status, reason, message }
+}
+
+fn guarded(service: &Gathered, probed: &Probed) -> Desired {
+    let desired = |status: bool, reason, message: &str| Desired {
+        kind: GUARDED,
+        status: status.into(),
+        reason,
+        message: message.to_owned(),
+    };
+    if service.pooling.enforcement == Enforcement::Warn {
+        return desired(false, "WarnOnly", "spec.enforcement is Warn: removals are allowed with a warning");
+    }
+    if !service.labelled {
+        return desired(false, "NamespaceNotLabelled", "the namespace does not bear the label that guards it yet");
+    }
+    match probed {
+        Probed::Answers => desired(true, "Guarded", "removals are refused while it serves"),
+        Probed::Missing(why) => desired(false, "WebhookMissing", why),
+        Probed::Unreachable(why) => desired(false, "WebhookUnreachable", why),
+        Probed::NotYet => desired(false, "WebhookNotChecked", "whether the webhook answers is not known yet"),
+    }
+}
+
+fn consistent(service: &Gathered) -> Desired {
+    let found = drifts(&service.pooling, &service.conclusion, service.ready());
+    let desired = |status, reason, message| Desired { kind: CONSISTENT, status, reason, message };
+    if let Some(first) = found.first() {
+        let messages: Vec<&str> = found.iter().map(|drift| drift.message.as_str()).collect();
+        return desired(Truth::False, first.reason.as_str(), messages.join("; "));
+    }
+    let unknown = service.conclusion.datacenters.iter().filter(|datacenter| datacenter.state == State::Unknown);
+    let unknown: Vec<&str> = unknown.map(|datacenter| datacenter.name.as_str()).collect();
+    if unknown.is_empty() {
+        desired(Truth::True, "AsIntended", "intent and evidence agree".to_owned())
+    } else {
+        desired(Truth::Unknown, "EvidenceUnknown", format!("nothing certain is known about {}", unknown.join(" and ")))
+    }
+}
+
+fn sources_ready(service: &Gathered) -> Desired {
+    let unknown: Vec<String> = service
+        .conclusion
+        .datacenters
+        .iter()
+        .flat_map(|datacenter| &datacenter.answers)
+        .filter(|answer| matches!(answer.says, Says::Unknown(_)))
+        .map(|answer| format!("{} about {}: {}", answer.evidence, answer.datacenter, answer.detail))
+        .collect();
+    let message = if unknown.is_empty() {
+        "every source answers".to_owned()
+    } else {
+        let since = service.unreachable.iter().cloned();
+        unknown.into_iter().chain(since).collect::<Vec<_>>().join("; ")
+    };
+    let ready = message == "every source answers";
+    let reason = if ready { "Answering" } else { "NotAnswering" };
+    Desired { kind: SOURCES_READY, status: ready.into(), reason, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rounded_to_the_careful_side() {
+        let time: Timestamp = "2026-01-02T03:04:05.6Z".parse().expect("a time");
+        assert_eq!(whole_seconds(time, true).to_string(), "2026-01-02T03:04:06Z");
+        assert_eq!(whole_seconds(time, false).to_string(), "2026-01-02T03:04:05Z");
+        let whole: Timestamp = "2026-01-02T03:04:05Z".parse().expect("a time");
+        assert_eq!(whole_seconds(whole, true), whole);
+    }
+}
