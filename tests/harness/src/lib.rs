@@ -9,7 +9,9 @@
 pub mod command;
 pub mod conftool;
 pub mod datacenter;
+pub mod demo;
 pub mod fleet;
+pub mod objects;
 pub mod operator;
 pub mod pki;
 pub mod ports;
