@@ -1,11 +1,11 @@
 //! Poolguard: refuses to take a service away in a datacenter that still serves its live traffic.
 //!
 //! Modules in reading order: [`api`] is what we store and [`config`] what the operator is told; [`observe`] asks and
-//! follows the sources of truth, `cluster` what the cluster holds; [`webhook`] answers the API server; [`controller`] keeps status true; [`runtime`] is
+//! follows the sources of truth, [`cluster`] what the cluster holds; [`webhook`] answers the API server; [`controller`] keeps status true; [`runtime`] is
 //! plumbing without domain words. What is decided lives in the crate `poolguard-policy`.
 
 pub mod api;
-mod cluster;
+pub mod cluster;
 pub mod config;
 pub mod controller;
 pub mod generated;

@@ -244,8 +244,14 @@ impl Memory {
     /// Status is believed only where its revision is the one just read: another one says nothing about this one.
     pub fn after(record: Record, before: Option<Self>, status: Option<Self>, now: Timestamp) -> Self {
         let same = |memory: &Self| memory.record.revision == record.revision && memory.since <= now;
-        // Whoever has seen this revision for longer knows more of what came before it.
-        let seen = [before, status].into_iter().flatten().filter(same).min_by_key(|memory| memory.since);
+        // Whoever has seen this revision for longer knows more of what came before it. Status holds whole seconds, so less
+        // than one is no difference.
+        let second = jiff::SignedDuration::from_secs(1);
+        let (before_same, status_same) = (before.filter(same), status.filter(same));
+        let seen = match (before_same, status_same) {
+            (Some(before), Some(status)) if before.since.duration_since(status.since) < second => Some(before),
+            (before, status) => status.or(before),
+        };
         if let Some(memory) = seen {
             return Self { record, ..memory };
         }

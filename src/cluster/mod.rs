@@ -2,7 +2,7 @@
 //!
 //! Never: a decision, or a write.
 
-pub(crate) mod slim;
+pub mod slim;
 mod view;
 
 pub(crate) use view::{Kinds, View};

@@ -18,7 +18,7 @@ use serde::Deserialize;
 /// Metadata of an object in a review.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(crate) struct Meta {
+pub struct Meta {
     pub(crate) name: Option<String>,
     pub(crate) labels: Option<Labels>,
     pub(crate) annotations: Option<BTreeMap<String, String>>,
@@ -29,7 +29,7 @@ pub(crate) struct Meta {
 /// An entry of `ownerReferences`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct Reference {
+pub struct Reference {
     kind: String,
     name: String,
     controller: Option<bool>,
@@ -86,7 +86,7 @@ macro_rules! slim {
         #[doc = concat!("Of a review: ", stringify!($reviewed), ".")]
         #[derive(Debug, Clone, Default, Deserialize)]
         #[serde(rename_all = "camelCase", default)]
-        pub(crate) struct $reviewed {
+        pub struct $reviewed {
             pub(crate) metadata: Meta,
             $($field: $type),*
         }
@@ -95,7 +95,7 @@ macro_rules! slim {
         #[derive(Debug, Clone, Default, Deserialize, Resource)]
         #[serde(rename_all = "camelCase")]
         #[resource(inherit = $kind)]
-        pub(crate) struct $watched {
+        pub struct $watched {
             pub(crate) metadata: ObjectMeta,
             $(#[serde(default)] $field: $type),*
         }
@@ -121,14 +121,14 @@ slim!(SlimBudget, WatchedBudget, policy::PodDisruptionBudget, { spec: BudgetSpec
 /// Of a watch: a Node's labels.
 #[derive(Debug, Clone, Deserialize, Resource)]
 #[resource(inherit = core::Node)]
-pub(crate) struct WatchedNode {
+pub struct WatchedNode {
     pub(crate) metadata: ObjectMeta,
 }
 
 /// Of a watch: a Namespace's labels, and whether it is going.
 #[derive(Debug, Clone, Deserialize, Resource)]
 #[resource(inherit = core::Namespace)]
-pub(crate) struct WatchedNamespace {
+pub struct WatchedNamespace {
     pub(crate) metadata: ObjectMeta,
 }
 
@@ -525,7 +525,7 @@ impl From<SlimIngress> for Route {
 /// without its routes.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct SlimHttpRoute {
+pub struct SlimHttpRoute {
     pub(crate) metadata: Meta,
     spec: HttpRouteSpec,
 }
@@ -617,20 +617,20 @@ impl From<WatchedBudget> for Budget {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct SlimScale {
+pub struct SlimScale {
     pub(crate) spec: ScaleSpec,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct ScaleSpec {
+pub struct ScaleSpec {
     pub(crate) replicas: i32,
 }
 
 /// Any object of which only the metadata counts.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct Plain {
+pub struct Plain {
     pub(crate) metadata: Meta,
     /// Of a Secret.
     pub(crate) r#type: Option<String>,

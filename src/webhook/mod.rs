@@ -43,13 +43,21 @@ pub async fn run(env: Environment, config: Arc<Config>, sources: Arc<Sources>) -
     tokio::spawn(certificate.follow(env.health.check("certificate"), env.shutdown.clone()));
     // Followed for the memory of when a revision was first seen; verdicts ask live.
     let _following = sources.follow(&env.shutdown);
+    let router = router(&env, &config, sources)?;
+    serve::serve(config.webhook.listen, tls, router, env.shutdown)
+        .await
+        .map_err(|error| Error::Serve(config.webhook.listen, error))
+}
+
+/// The routes, with a view that is being filled.
+///
+/// # Errors
+/// If the metrics are registered already.
+pub fn router(env: &Environment, config: &Config, sources: Arc<Sources>) -> Result<axum::Router, Error> {
     let view = View::new(config.webhook.watch_silence);
     view.follow(Kinds::All, &env.client, &env.shutdown);
     tokio::spawn(Arc::clone(&view).report(env.health.clone(), env.shutdown.clone()));
     let metrics = metrics::Metrics::new(&env.registry).map_err(Error::Metrics)?;
     let judge = decide::Judge::new(view, sources, config.settings(), env.client.clone());
-    let router = serve::router(judge, metrics, &env);
-    serve::serve(config.webhook.listen, tls, router, env.shutdown)
-        .await
-        .map_err(|error| Error::Serve(config.webhook.listen, error))
+    Ok(serve::router(judge, metrics, env))
 }

@@ -84,7 +84,7 @@ impl<'a> Stage<'a> {
         ensure!(output.ok(), "{} failed: {}", output.command, output.text());
         ensure!(record(&self.fleet.eqiad, namespace, release)?.is_none(), "the record of {release} is still there");
         let command = format!("$ helm uninstall {release} -n {namespace}");
-        self.reporter.line(Tone::Command, &format!("{command:50} → uninstalled"));
+        self.reporter.line(Tone::Command, &format!("{command:62} → uninstalled"));
         Ok(())
     }
 
@@ -103,26 +103,19 @@ impl<'a> Stage<'a> {
         ensure!(changed.is_empty(), "{} changed something: {}", output.command, changed.join(", "));
         let pods = ready_pods(&self.fleet.eqiad, SNOWFLAKE.name)?;
         ensure!(pods == 4, "after {} only {pods} pods are ready", output.command);
-        let shown = arguments
-            .iter()
-            .copied()
-            .filter(|argument| *argument != "-n" && *argument != SNOWFLAKE.name || program != "kubectl");
-        let command =
-            format!("$ {} {}", if program == "helm3" { "helm" } else { program }, shown.collect::<Vec<_>>().join(" "));
-        self.reporter.line(Tone::Command, &format!("{command:50} → refused"));
+        let program = if program == "helm3" { "helm" } else { program };
+        let shown = arguments.join(" ").replace(" -n eventgate-main", "");
+        let command = format!("$ {program} {shown}");
+        self.reporter.line(Tone::Command, &format!("{command:62} → refused"));
         if whole {
-            for line in text
-                .lines()
-                .filter_map(|line| line.split_once("Warning: "))
-                .map(|(_, line)| line.trim_end_matches('"'))
-                .take(3)
-            {
-                for part in line
-                    .split(" 2. ")
-                    .enumerate()
-                    .map(|(at, part)| if at == 0 { part.to_owned() } else { format!("           2. {part}") })
-                {
-                    self.reporter.line(Tone::Refused, &format!("  {part}"));
+            let warnings = text.lines().filter_map(|line| line.split_once("Warning: "));
+            for (_, warning) in warnings.take(3) {
+                let warning = warning
+                    .trim_end_matches('"')
+                    .replace(" 2. ", "\n           2. ")
+                    .replace(" 3. ", "\n           3. ");
+                for line in warning.lines() {
+                    self.reporter.line(Tone::Refused, &format!("  {line}"));
                 }
             }
         } else {
@@ -141,20 +134,21 @@ impl<'a> Stage<'a> {
             "-n",
             SNOWFLAKE.name,
             "--set",
-            "app=eventgate,legacyConfig.enabled=false",
+            "app=eventgate,configVersion=v2",
         ];
         let output = self.fleet.eqiad.call(Who::Deployer, "helm3", &arguments)?;
         self.reporter.detail(&output.text());
         ensure!(output.ok(), "an upgrade of the live service was refused: {}", output.text());
-        let legacy = format!("{name}-legacy");
+        let legacy = format!("{name}-config-v1");
         let left = self.fleet.eqiad.kubectl(&["-n", SNOWFLAKE.name, "get", "configmap", &legacy])?;
         ensure!(!left.ok(), "the old ConfigMap is still there");
         ensure!(
             record(&self.fleet.eqiad, SNOWFLAKE.name, "main")?.as_deref() == Some("deployed"),
             "the upgrade is not deployed"
         );
-        let command = "$ helm upgrade main …, without an old ConfigMap";
-        self.reporter.line(Tone::Command, &format!("{command:50} → upgraded, ordinary work goes on"));
+        settle(&self.fleet.eqiad, SNOWFLAKE.name)?;
+        let command = "$ helm upgrade main …, which drops an old ConfigMap";
+        self.reporter.line(Tone::Command, &format!("{command:62} → upgraded, ordinary work goes on"));
         Ok(())
     }
 
@@ -174,7 +168,7 @@ impl<'a> Stage<'a> {
         let at = at.with_context(|| format!("it does not say how long: {text}"))?;
         let sentence = text[at..].split_once(" s.").map_or(&text[at..], |(sentence, _)| sentence);
         let command = format!("$ helm uninstall main -n {}", SNOWFLAKE.name);
-        self.reporter.line(Tone::Command, &format!("{command:50} → refused"));
+        self.reporter.line(Tone::Command, &format!("{command:62} → refused"));
         self.reporter.line(Tone::Refused, &format!("  {sentence} s."));
         Ok(())
     }
@@ -208,6 +202,17 @@ pub fn populate(datacenter: &Datacenter) -> Result<()> {
         datacenter.kubectl(&wait)?.success()?;
     }
     Ok(())
+}
+
+/// Waits until a rollout is over: the pods of its old ReplicaSet are gone.
+fn settle(datacenter: &Datacenter, namespace: &str) -> Result<()> {
+    ready(datacenter, namespace)?;
+    wait_for("the rollout to be over", Duration::from_secs(30), || {
+        let pods = datacenter.get(&["-n", namespace, "pods"])?;
+        let count = pods["items"].as_array().map_or(0, Vec::len);
+        ensure!(count == 4, "there are {count} pods");
+        Ok(())
+    })
 }
 
 /// Waits until the status says what conftool says.
