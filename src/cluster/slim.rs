@@ -615,12 +615,14 @@ impl From<WatchedBudget> for Budget {
     }
 }
 
+/// Of a review: a `Scale`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct SlimScale {
     pub(crate) spec: ScaleSpec,
 }
 
+/// The spec of a `Scale`; `replicas` absent means 0.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct ScaleSpec {
