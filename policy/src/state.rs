@@ -152,7 +152,7 @@ impl Workload {
     /// Whether pods of it may carry traffic: not at zero, and not a first Deployment that never came up.
     pub fn may_carry(&self) -> bool {
         let at_zero = self.replicas == 0 && self.current == 0;
-        !at_zero && !(self.never_up && self.ready == 0)
+        !(at_zero || self.never_up && self.ready == 0)
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod conditions;
 mod convert;
+#[allow(clippy::duplicated_attributes, reason = "each printer column has a type and a path of its own")]
 mod service_pooling;
 
 pub use convert::{ConvertError, pooling, remembered, selector};

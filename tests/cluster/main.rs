@@ -1,1 +1,13 @@
-fn main() {}
+//! The cluster tier: real control planes, real clients, our processes under the chart's own ServiceAccounts. Scenarios run
+//! side by side, each in a namespace with a record of its own, on one pair of datacenters; what breaks a datacenter for
+//! everybody has a pair of its own.
+//!
+//! A refusal counts only if the webhook's own counter moved and the same command succeeds after the depool.
+
+mod bad_input;
+mod doors;
+mod faults;
+mod ordinary_work;
+mod outage;
+mod scenario;
+mod status;

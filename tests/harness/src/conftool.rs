@@ -3,10 +3,12 @@
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::command::{Output, run};
 
@@ -124,6 +126,51 @@ impl Conftool {
     /// If `confctl` fails.
     pub fn pool(&self, record: &str, datacenter: &str, pooled: bool) -> Result<()> {
         self.confctl(record, datacenter, &format!("set/pooled={pooled}"))?.success()?;
+        Ok(())
+    }
+
+    /// Makes one record for one test, as if it had always been there: pooled in the datacenters of `pooled_in`.
+    ///
+    /// # Errors
+    /// If etcd does not take it.
+    pub fn record(&self, record: &str, pooled_in: &[&str], ttl: u32) -> Result<()> {
+        for name in crate::fleet::NAMES {
+            let pooled = pooled_in.contains(&name);
+            self.raw(record, name, &format!(r#"{{"pooled": {pooled}, "references": [], "ttl": {ttl}}}"#))?;
+        }
+        Ok(())
+    }
+
+    /// Writes any value behind conftool's back, as a broken client would.
+    ///
+    /// # Errors
+    /// If etcd does not take it.
+    pub fn raw(&self, record: &str, datacenter: &str, value: &str) -> Result<()> {
+        let escaped: String = value.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        self.request("PUT", record, datacenter, &format!("value={escaped}"))
+    }
+
+    /// Deletes a key.
+    ///
+    /// # Errors
+    /// If etcd does not do it.
+    pub fn delete(&self, record: &str, datacenter: &str) -> Result<()> {
+        self.request("DELETE", record, datacenter, "")
+    }
+
+    fn request(&self, method: &str, record: &str, datacenter: &str, body: &str) -> Result<()> {
+        let address = self.endpoint.trim_start_matches("http://");
+        let mut stream = TcpStream::connect(address).context("cannot reach conftool's etcd")?;
+        write!(
+            stream,
+            "{method} /v2/keys/conftool/v1/discovery/{record}/{datacenter} HTTP/1.0\r\nHost: localhost\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let ok = answer.split(' ').nth(1).is_some_and(|code| code.starts_with('2'));
+        ensure!(ok, "etcd answered {answer}");
         Ok(())
     }
 
