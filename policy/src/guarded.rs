@@ -239,7 +239,9 @@ fn workload_touch(namespace: &Namespace, pooling: &Pooling, workload: &Workload)
     if !pooling.selector.matches(&workload.template_labels) {
         return None;
     }
-    Some(if !workload.may_carry() || unselected(namespace, &pooling.selector, &workload.template_labels) {
+    // Whether a Deployment ever came up says nothing of one of its ReplicaSets; its pods do.
+    let empty = workload.of_a_deployment() && !pods_of(namespace, Kind::ReplicaSet, &workload.name).any(Pod::may_serve);
+    Some(if empty || !workload.may_carry() || unselected(namespace, &pooling.selector, &workload.template_labels) {
         Touch::CarriesNoTraffic
     } else if expendable(namespace, pooling, &workload.template_labels) {
         Touch::Expendable
@@ -323,7 +325,8 @@ fn leads<'a>(namespace: &Namespace, backends: impl Iterator<Item = &'a String>, 
     backends.any(|service| namespace.leads_to(service, selector))
 }
 
-/// What a ReplicaSet of a Deployment names is the Deployment's business: an old one still names an old ConfigMap.
+/// What a ReplicaSet of a Deployment names is the Deployment's business: an old one still names an old ConfigMap. The view
+/// may be a moment behind Helm, so the workload itself is read before a refusal rests on it.
 fn reference_touch(request: &Request, namespace: &Namespace, pooling: &Pooling, live: &Live) -> Option<Touch> {
     let names = |workload: &Workload| {
         let references = &workload.references;
@@ -337,7 +340,7 @@ fn reference_touch(request: &Request, namespace: &Namespace, pooling: &Pooling, 
     };
     let mut unread = Vec::new();
     for workload in namespace.carrying(&pooling.selector) {
-        if workload.controller.is_some() || !names(workload) {
+        if !names(workload) {
             continue;
         }
         let reference =

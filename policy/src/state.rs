@@ -156,6 +156,13 @@ impl Workload {
     }
 }
 
+impl Workload {
+    /// Whether it is a ReplicaSet that a Deployment controls.
+    pub fn of_a_deployment(&self) -> bool {
+        self.kind == Kind::ReplicaSet && self.controller.as_ref().is_some_and(|owner| owner.kind == "Deployment")
+    }
+}
+
 /// What a pod template names, by kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct References {
@@ -258,11 +265,12 @@ impl Namespace {
         self.services.values().any(|service| service.selects(labels))
     }
 
-    /// The workloads of the selector whose pods may carry traffic.
+    /// The workloads of the selector whose pods may carry traffic. The Deployment of a ReplicaSet stands for it.
     pub fn carrying<'a>(&'a self, selector: &'a Selector) -> impl Iterator<Item = &'a Workload> + 'a {
         let services = self.any_service_selects(selector);
         self.workloads.values().filter(move |workload| {
             selector.matches(&workload.template_labels)
+                && !workload.of_a_deployment()
                 && workload.may_carry()
                 && (!services || self.is_selected(&workload.template_labels))
         })
@@ -272,7 +280,8 @@ impl Namespace {
     pub fn leads_to(&self, service: &Service, selector: &Selector) -> bool {
         self.pods.values().any(|pod| pod.may_serve() && selector.matches(&pod.labels) && service.selects(&pod.labels))
             || self.workloads.values().any(|workload| {
-                workload.may_carry()
+                !workload.of_a_deployment()
+                    && workload.may_carry()
                     && selector.matches(&workload.template_labels)
                     && service.selects(&workload.template_labels)
             })

@@ -133,7 +133,7 @@ fn budget(service: &Gathered, name: &str) -> serde_json::Value {
     let owner = service.resource.controller_owner_ref(&()).map(|mut owner| {
         // Blocking the owner's deletion would need a right that the controller does not have.
         owner.block_owner_deletion = None;
-        owner
+        vec![owner]
     });
     json!({
         "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",

@@ -61,13 +61,11 @@ fn what_conftool_says_wrongly_is_unknown_and_refused_with_its_cause() {
             Ok(())
         })
         .expect("the status");
-        let said = scenario.refused("kubectl", &["delete", "deployment", main]);
-        assert!(said.contains("cannot be told") && said.contains(cause), "{said}");
+        scenario.refused_saying(&["delete", "deployment", main], cause);
     }
     conftool.delete("bad-values", "eqiad").expect("etcd deletes");
     scenario.condition("SourcesReady", "False/NotAnswering");
-    let said = scenario.refused("kubectl", &["delete", "deployment", main]);
-    assert!(said.contains("key missing"), "{said}");
+    scenario.refused_saying(&["delete", "deployment", main], "key missing");
 
     scenario.depool();
     scenario.passes("kubectl", &["delete", "deployment", main]);
@@ -80,8 +78,7 @@ fn a_datacenter_that_the_spec_does_not_name_is_unknown() {
     let without = pooling("bad-datacenter").replace(", {name: eqiad}", "");
     scenario.apply(&without).success().expect("intent may change");
     scenario.serving("Unknown");
-    let said = scenario.refused("kubectl", &["delete", "deployment", "bad-datacenter-main"]);
-    assert!(said.contains("spec.datacenters does not name it"), "{said}");
+    scenario.refused_saying(&["delete", "deployment", "bad-datacenter-main"], "spec.datacenters does not name it");
     scenario.apply(&pooling("bad-datacenter")).success().expect("and be mended");
     scenario.serving("NotServing");
     scenario.passes("kubectl", &["delete", "deployment", "bad-datacenter-main"]);

@@ -113,9 +113,9 @@ impl<'a> Scenario<'a> {
         objects(self.datacenter(), &self.name).expect("the objects")
     }
 
-    /// How many requests about this service the webhook has refused.
+    /// How many requests in this namespace the webhook has refused.
     pub fn refusals(&self) -> f64 {
-        let label = format!("service=\"{}\"", self.name);
+        let label = format!("namespace=\"{}\"", self.name);
         self.operator.metric("webhook", "poolguard_refusals_total", &[&label]).expect("the metric")
     }
 
@@ -128,6 +128,16 @@ impl<'a> Scenario<'a> {
         let changed = differences(&before, &self.objects());
         assert!(changed.is_empty(), "`{}` changed {changed:?}", output.command);
         output.text()
+    }
+
+    /// The same, once the refusal says this: a refusal may rest on an answer that is a second old.
+    pub fn refused_saying(&self, arguments: &[&str], sentence: &str) {
+        wait_for(&format!("a refusal that says {sentence:?}"), SOON, || {
+            let said = self.refused("kubectl", arguments);
+            anyhow::ensure!(said.contains(sentence), "it says {said}");
+            Ok(())
+        })
+        .expect("the refusal");
     }
 
     /// A command that must go through.

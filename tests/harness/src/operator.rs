@@ -29,6 +29,8 @@ pub struct Operator {
     binary: PathBuf,
     ports: OperatorPorts,
     pids: Mutex<Vec<(&'static str, u32)>>,
+    /// Held while the operator is, so that nobody else takes a port while its process is dead.
+    _held: Ports,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +90,7 @@ impl Operator {
             binary: binary.to_path_buf(),
             ports,
             pids: Mutex::default(),
+            _held: held,
         };
         for process in PROCESSES {
             this.configure(datacenter, process, conftool)?;

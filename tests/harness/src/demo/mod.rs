@@ -35,11 +35,9 @@ pub fn replay(fleet: &Fleet, binary: &Path, reporter: &Reporter) -> Result<()> {
 /// The migration with Poolguard in place.
 fn guarded(stage: &Stage<'_>) -> Result<()> {
     let (reporter, datacenter) = (stage.reporter, &stage.fleet.eqiad);
-    reporter
-        .line(Tone::Heading, "2021-11-25, eqiad: every service is to be uninstalled and deployed again with Helm 3.");
     reporter.line(
-        Tone::Plain,
-        "All are believed to be served from codfw. What Poolguard shows before anybody deletes anything:",
+        Tone::Heading,
+        "2021-11-25, eqiad: all services are to be deployed again with Helm 3, and believed to be served from codfw.",
     );
     stage.show_poolings()?;
     reporter.line(Tone::Heading, "The migration, with Poolguard:");
