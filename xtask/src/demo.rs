@@ -1,4 +1,4 @@
-//! `cargo xtask demo`
+//! `cargo xtask demo`: the outage of 2021, replayed and refused.
 
 use std::time::Instant;
 
@@ -6,6 +6,8 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use poolguard_harness::demo::{Reporter, replay};
 use poolguard_harness::fleet::Fleet;
+
+use crate::{cargo, progress};
 
 /// How it is shown.
 #[derive(Args)]
@@ -23,11 +25,12 @@ const END: &str = "```\n<!-- end of the transcript -->";
 
 /// Replays the outage.
 pub fn run(flags: &Flags) -> Result<()> {
-    let binary = super::poolguard()?;
-    Fleet::prepare(&super::progress)?;
-    super::progress("two datacenters, five services in each, about 30 s");
+    progress("Building poolguard");
+    let binary = cargo::build_poolguard()?;
+    Fleet::prepare(&progress)?;
+    progress("two datacenters, five services in each, about 30 s");
     let start = Instant::now();
-    let fleet = Fleet::start(&super::progress)?;
+    let fleet = Fleet::start(&progress)?;
     let reporter = Reporter::printing(flags.verbose);
     replay(&fleet, &binary, &reporter)?;
     drop(fleet);

@@ -1,82 +1,87 @@
-//! The commands of this repository: `cargo xtask help` lists them.
+//! The commands of this repository: parses the command line, runs one, and turns its end into an exit code.
 //!
-//! Exit codes: 0 when done, 1 when something failed, 2 for a wrong command line.
+//! Never knows how a command does its work: each has a file of its own.
 
+#![forbid(unsafe_code)]
+
+mod build;
+mod cargo;
 mod demo;
+mod down;
+mod generate;
+mod kept;
 mod test;
 mod up;
 
-use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 
-/// Builds, tests and shows Poolguard.
+/// Two real datacenters on this machine, and the tests that need them.
+///
+/// Everything that is needed is built below `target/` on first use: kube-apiserver, kube-controller-manager,
+/// kube-scheduler, kubectl, etcd, helm 3 and 4 and kwok from Go modules, conftool from PyPI. That takes about ten minutes
+/// on two cores, once.
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    max_term_width = 100,
+    after_help = "Exit codes: 0 when all is as told, 1 after a failure, 2 for a wrong command line."
+)]
 struct Cli {
     #[command(subcommand)]
-    command: Task,
+    command: Command,
 }
 
 #[derive(Subcommand)]
-enum Task {
-    /// Replay the outage of 2021 on two real datacenters, with Poolguard and without.
+enum Command {
+    /// Replay the outage of 2021 on two real datacenters: with Poolguard, then without
     Demo(demo::Flags),
-    /// Run every test: what needs nothing, and what needs real control planes.
-    Test(test::Flags),
-    /// Start two datacenters with Poolguard and the example services, and leave them running.
-    Up(up::Flags),
-    /// End what `up` started.
+    /// Start the datacenters eqiad and codfw, with Poolguard and the example services, and leave them running
+    ///
+    /// Prints how to reach them. `target/datacenters/<name>/kubeconfig` is an administrator's,
+    /// `target/datacenters/<name>/deployer.kubeconfig` a deployer's. `cargo xtask down` ends them.
+    Up {
+        /// Leave Poolguard out: nothing is guarded then
+        #[arg(long)]
+        without_operator: bool,
+    },
+    /// End what `up` has left running, and remove it
     Down,
-    /// Build the programs of the control planes and install conftool; the other commands do this by themselves.
+    /// Build the programs of the control plane and install conftool, where they are missing
     Build,
-    /// Write the generated files: CustomResourceDefinitions, the chart's copies, the schema of the configuration.
+    /// Write crds/, the chart's copies of it and the configuration's schema anew from the code
     Generate,
+    /// Run every test, tier by tier
+    ///
+    /// A tier that cannot run is named with what it lacks; where the variable CI is set, that is a failure.
+    Test {
+        /// Only the tests that need nothing but Rust
+        #[arg(long)]
+        fast: bool,
+    },
 }
 
 fn main() -> ExitCode {
-    let ended = match Cli::parse().command {
-        Task::Demo(flags) => demo::run(&flags),
-        Task::Test(flags) => test::run(&flags),
-        Task::Up(flags) => up::run(&flags),
-        Task::Down => up::down(),
-        Task::Build => poolguard_harness::fleet::Fleet::prepare(&progress).map(|_| ()),
-        Task::Generate => cargo(&["run", "--quiet", "--package", "poolguard", "--example", "generate"]),
+    let done = match Cli::parse().command {
+        Command::Demo(flags) => demo::run(&flags),
+        Command::Up { without_operator } => up::run(!without_operator),
+        Command::Down => down::run(),
+        Command::Build => build::run(),
+        Command::Generate => generate::run(),
+        Command::Test { fast } => test::run(fast, std::env::var_os("CI").is_some()),
     };
-    match ended {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Without the backtrace that the environment may ask for: the causes say what went wrong.
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Tells how far long work is.
+/// Tells whoever waits what is going on.
 fn progress(line: &str) {
-    eprintln!("  {line}");
-}
-
-/// Runs cargo at the root, with its output shown.
-fn cargo(arguments: &[&str]) -> Result<()> {
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(program)
-        .args(arguments)
-        .current_dir(poolguard_harness::root())
-        .status()
-        .context("cannot start cargo")?;
-    ensure!(status.success(), "`cargo {}` failed", arguments.join(" "));
-    Ok(())
-}
-
-/// Builds Poolguard and returns its path.
-fn poolguard() -> Result<PathBuf> {
-    progress("poolguard itself, about 4 minutes the first time");
-    cargo(&["build", "--quiet", "--package", "poolguard", "--bin", "poolguard"])?;
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| poolguard_harness::root().join("target"), PathBuf::from);
-    Ok(target.join("debug/poolguard"))
+    eprintln!("{line}");
 }

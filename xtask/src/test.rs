@@ -1,56 +1,93 @@
-//! `cargo xtask test`
+//! `cargo xtask test`: every test, tier by tier, with a table of what ran and how long it took.
+//!
+//! Never silent about a tier that did not run.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use clap::Args;
 use poolguard_harness::fleet::Fleet;
 
-/// Which tests.
-#[derive(Args)]
-pub struct Flags {
-    /// Only those that need nothing but Rust: under 3 minutes.
-    #[arg(long)]
-    fast: bool,
+use crate::{cargo, progress};
+
+/// The test target that needs the two datacenters.
+const CLUSTER: &str = "cluster";
+
+/// What became of a tier.
+enum Outcome {
+    Passed(Duration),
+    Failed(Duration),
+    CannotRun(String),
 }
 
-/// A tier: its name, and the arguments of `cargo test`.
-type Tier = (&'static str, &'static [&'static str]);
-
-const FAST: [Tier; 3] = [
-    ("policy", &["test", "--quiet", "--package", "poolguard-policy"]),
-    (
-        "poolguard",
-        &["test", "--quiet", "--package", "poolguard", "--lib", "--bins", "--test", "corpus", "--test", "router"],
-    ),
-    ("harness", &["test", "--quiet", "--package", "poolguard-harness", "--package", "xtask"]),
-];
-const CLUSTER: Tier = ("control planes", &["test", "--package", "poolguard", "--test", "cluster"]);
-
-/// Runs the tiers one after the other, and tells how each ended.
-pub fn run(flags: &Flags) -> Result<()> {
-    let mut ends: Vec<(&str, Result<()>, Duration)> = Vec::new();
-    let mut tier = |(name, arguments): Tier, prepare: &dyn Fn() -> Result<()>| {
-        eprintln!("tier: {name}");
-        let start = Instant::now();
-        let ended = prepare().and_then(|()| super::cargo(arguments));
-        ends.push((name, ended, start.elapsed()));
+/// Runs the tiers. With `strict`, one that cannot run is a failure.
+///
+/// # Errors
+/// If a tier fails.
+pub fn run(fast: bool, strict: bool) -> Result<()> {
+    let targets = cargo::test_targets()?;
+    let mut tiers =
+        vec![("unit".to_owned(), timed(|| cargo::run(&["test", "--quiet", "--workspace", "--lib", "--bins"])))];
+    tiers.push(("documentation".to_owned(), timed(|| cargo::run(&["test", "--quiet", "--workspace", "--doc"]))));
+    for (package, target) in targets.iter().filter(|(_, target)| target != CLUSTER) {
+        let outcome = timed(|| cargo::run(&["test", "--quiet", "--package", package, "--test", target]));
+        tiers.push((target.clone(), outcome));
+    }
+    if !fast {
+        tiers.push((CLUSTER.to_owned(), cluster(&targets)));
+    }
+    println!();
+    for (name, outcome) in &tiers {
+        println!("{name:<16}{}", outcome.told());
+    }
+    if fast {
+        println!("{CLUSTER:<16}left out by --fast");
+    }
+    let failed = |(_, outcome): &&(String, Outcome)| match outcome {
+        Outcome::Passed(_) => false,
+        Outcome::Failed(_) => true,
+        Outcome::CannotRun(_) => strict,
     };
-    for fast in FAST {
-        tier(fast, &|| Ok(()));
+    let failed: Vec<&str> = tiers.iter().filter(failed).map(|(name, _)| name.as_str()).collect();
+    if failed.is_empty() {
+        return Ok(());
     }
-    if !flags.fast {
-        tier(CLUSTER, &|| Fleet::prepare(&super::progress).map(|_| ()));
+    bail!("not as it should be: {}", failed.join(", "))
+}
+
+/// The tier against the two datacenters.
+fn cluster(targets: &[(String, String)]) -> Outcome {
+    let Some((package, target)) = targets.iter().find(|(_, target)| target == CLUSTER) else {
+        return Outcome::CannotRun(format!("the workspace has no test target `{CLUSTER}`"));
+    };
+    for (program, argument, use_of) in [("go", "version", "the control plane"), ("python3", "--version", "conftool")] {
+        if Command::new(program).arg(argument).output().is_err() {
+            return Outcome::CannotRun(format!("`{program}` is not on the PATH; it builds {use_of}"));
+        }
     }
-    println!("{:<16} {:>8}  result", "tier", "seconds");
-    for (name, ended, took) in &ends {
-        let result = ended.as_ref().map_or_else(|error| format!("FAILED: {error:#}"), |()| "passed".to_owned());
-        println!("{name:<16} {:>8}  {result}", took.as_secs());
+    if let Err(error) = Fleet::prepare(&progress) {
+        return Outcome::CannotRun(format!("{error:#}"));
     }
-    let failed = ends.iter().filter(|(_, ended, _)| ended.is_err()).count();
-    println!("tiers: {} passed, {failed} failed", ends.len() - failed);
-    if failed > 0 {
-        bail!("{failed} of {} tiers failed", ends.len());
+    timed(|| cargo::run(&["test", "--package", package, "--test", target]))
+}
+
+fn timed(work: impl FnOnce() -> Result<()>) -> Outcome {
+    let start = Instant::now();
+    match work() {
+        Ok(()) => Outcome::Passed(start.elapsed()),
+        Err(error) => {
+            progress(&format!("{error:#}"));
+            Outcome::Failed(start.elapsed())
+        }
     }
-    Ok(())
+}
+
+impl Outcome {
+    fn told(&self) -> String {
+        match self {
+            Self::Passed(took) => format!("passed in {:.1} s", took.as_secs_f64()),
+            Self::Failed(took) => format!("FAILED after {:.1} s", took.as_secs_f64()),
+            Self::CannotRun(why) => format!("COULD NOT RUN: {why}"),
+        }
+    }
 }

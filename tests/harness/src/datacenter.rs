@@ -84,7 +84,7 @@ impl Datacenter {
         }
         let etcd = format!("http://127.0.0.1:{}", ports.etcd);
         let peer = format!("http://127.0.0.1:{}", ports.peer);
-        self.spawn("etcd", |command| {
+        let etcd_pid = self.spawn("etcd", |command| {
             command
                 .arg(format!("--data-dir={}", self.folder.join("etcd").display()))
                 .args(["--unsafe-no-fsync", "--log-level=warn"])
@@ -94,7 +94,7 @@ impl Datacenter {
                 .arg(format!("--initial-advertise-peer-urls={peer}"))
                 .arg(format!("--initial-cluster=default={peer}"));
         })?;
-        self.spawn("kube-apiserver", |command| {
+        let api_pid = self.spawn("kube-apiserver", |command| {
             command
                 .arg(format!("--etcd-servers={etcd}"))
                 .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
@@ -109,9 +109,11 @@ impl Datacenter {
                 .arg(format!("--service-account-key-file={}", tokens.1.display()));
         })?;
         wait_for(&format!("the API server of {}", self.name), START, || {
+            self.ensure_running(etcd_pid, "etcd")?;
+            self.ensure_running(api_pid, "kube-apiserver")?;
             self.kubectl(&["get", "--raw", "/readyz"])?.success()
         })
-        .with_context(|| self.run.log_tail(&format!("{}-kube-apiserver", self.name)))?;
+        .with_context(|| self.run.log_tail(&self.log("kube-apiserver")))?;
         self.apply(CLUSTER)?;
         let own = |file: &str| format!("--kubeconfig={}", self.folder.join(file).display());
         self.spawn("kube-controller-manager", |command| {
@@ -126,7 +128,7 @@ impl Datacenter {
         })?;
         let stages = self.folder.join("kwok.yaml");
         fs::write(&stages, STAGES).context("cannot write kwok's stages")?;
-        self.spawn("kwok", |command| {
+        let kwok = self.spawn("kwok", |command| {
             command
                 .arg(own("kwok.kubeconfig"))
                 .arg(format!("--config={}", stages.display()))
@@ -134,6 +136,7 @@ impl Datacenter {
                 .args(["--node-ip=10.0.0.1", "--node-lease-duration-seconds=40"]);
         })?;
         wait_for(&format!("the nodes of {} to be ready", self.name), START, || {
+            self.ensure_running(kwok, "kwok")?;
             let ready = self.kubectl(&[
                 "get",
                 "nodes",
@@ -141,21 +144,26 @@ impl Datacenter {
                 r#"jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}"#,
             ])?;
             let ready = ready.success()?;
-            ensure!(ready == "True True", "they say {ready:?}: {}", self.run.log_tail(&format!("{}-kwok", self.name)));
+            ensure!(ready == "True True", "they say {ready:?}: {}", self.run.log_tail(&self.log("kwok")));
             Ok(())
         })
     }
 
     fn spawn(&self, program: &str, arguments: impl FnOnce(&mut Command)) -> Result<u32> {
         let mut command = Command::new(self.programs.path(program));
-        command.current_dir(&self.folder).env("HOME", &self.folder).env_remove("KUBECONFIG");
+        command.current_dir(&self.folder);
+        isolate(&mut command, &self.folder);
         arguments(&mut command);
-        self.run.start(&format!("{}-{program}", self.name), &mut command)
+        self.run.start(&self.log(program), &mut command)
     }
 
-    /// A running control plane that was started before, from its folder.
-    pub fn found(run: Arc<Run>, programs: &Programs, name: &str, server: String) -> Self {
-        Self { name: name.to_owned(), folder: run.folder().join(name), server, programs: programs.clone(), run }
+    fn ensure_running(&self, pid: u32, program: &str) -> Result<()> {
+        self.run.ensure_running(pid, &self.log(program))
+    }
+
+    /// The name of a program's log in the run.
+    fn log(&self, program: &str) -> String {
+        format!("{}-{program}", self.name)
     }
 
     /// The run that it belongs to.
@@ -195,7 +203,8 @@ impl Datacenter {
     /// A command that reaches this datacenter as somebody.
     pub fn command(&self, who: Who, program: &str) -> Command {
         let mut command = Command::new(self.programs.path(program));
-        command.env("KUBECONFIG", self.kubeconfig(who)).env("HOME", &self.folder).env("TMPDIR", &self.folder);
+        isolate(&mut command, &self.folder);
+        command.env("KUBECONFIG", self.kubeconfig(who));
         command
     }
 
@@ -239,4 +248,15 @@ impl Datacenter {
         all.extend(arguments);
         Ok(serde_json::from_str(&self.kubectl(&all)?.success()?)?)
     }
+}
+
+/// Keeps what somebody has set up for their own clusters away from a program, and what it writes inside the run.
+fn isolate(command: &mut Command, folder: &Path) {
+    for (name, _) in std::env::vars_os() {
+        let foreign = ["KUBE", "HELM_", "ETCD", "KWOK_", "XDG_"];
+        if name.to_str().is_some_and(|name| foreign.iter().any(|prefix| name.starts_with(prefix))) {
+            command.env_remove(name);
+        }
+    }
+    command.env("HOME", folder).env("TMPDIR", folder);
 }

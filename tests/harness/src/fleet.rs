@@ -30,6 +30,8 @@ pub struct Fleet {
     pub conftool_etcd: u32,
     /// How long it took to come up.
     pub took: Duration,
+    /// What both are made of, and what people reach them with.
+    pub programs: Programs,
     run: Arc<Run>,
 }
 
@@ -43,13 +45,13 @@ impl Fleet {
         Self::in_run(Arc::new(Run::temporary()?), &programs, confctl)
     }
 
-    /// A fleet that stays, in this folder.
+    /// A fleet in this folder, which ends with its owner unless its run is kept.
     ///
     /// # Errors
     /// If something cannot be built or does not come up.
-    pub fn start_kept(folder: PathBuf, progress: &dyn Fn(&str)) -> Result<Self> {
+    pub fn start_in(folder: PathBuf, progress: &dyn Fn(&str)) -> Result<Self> {
         let (programs, confctl) = Self::prepare(progress)?;
-        Self::in_run(Arc::new(Run::kept(folder)?), &programs, confctl)
+        Self::in_run(Arc::new(Run::in_folder(folder)?), &programs, confctl)
     }
 
     /// Builds what is missing.
@@ -96,7 +98,7 @@ impl Fleet {
         for datacenter in [&eqiad, &codfw] {
             datacenter.apply_file(&routes)?;
         }
-        Ok(Self { eqiad, codfw, conftool, conftool_etcd, took: start.elapsed(), run })
+        Ok(Self { eqiad, codfw, conftool, conftool_etcd, took: start.elapsed(), programs: programs.clone(), run })
     }
 
     /// The datacenters.

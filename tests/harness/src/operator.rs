@@ -28,9 +28,9 @@ pub struct Operator {
     folder: PathBuf,
     binary: PathBuf,
     ports: OperatorPorts,
-    pids: Mutex<Vec<(&'static str, u32)>>,
-    /// Held while the operator is, so that nobody else takes a port while its process is dead.
+    /// Held, so that nobody takes a port while its process is stopped.
     _held: Ports,
+    pids: Mutex<Vec<(&'static str, u32)>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -89,8 +89,8 @@ impl Operator {
             folder,
             binary: binary.to_path_buf(),
             ports,
-            pids: Mutex::default(),
             _held: held,
+            pids: Mutex::default(),
         };
         for process in PROCESSES {
             this.configure(datacenter, process, conftool)?;
@@ -131,6 +131,9 @@ impl Operator {
     pub fn start(&self, datacenter: &Datacenter, process: &'static str) -> Result<()> {
         let mut command = Command::new(&self.binary);
         command
+            // Nothing of somebody's own settings reaches it: no proxies, no filters of logs.
+            .env_clear()
+            .env("RUST_BACKTRACE", "1")
             .env("KUBECONFIG", self.folder.join(format!("{process}.kubeconfig")))
             .arg(process)
             .arg("--config")
@@ -148,12 +151,23 @@ impl Operator {
     /// # Errors
     /// After half a minute, with the end of its log.
     pub fn ready(&self, datacenter: &Datacenter, process: &str) -> Result<()> {
+        let log = format!("{}-poolguard-{process}", self.datacenter);
+        let pid = self
+            .pids
+            .lock()
+            .expect("no panic while the list is held")
+            .iter()
+            .find(|(name, _)| *name == process)
+            .copied();
         wait_for(&format!("poolguard {process} of {} to be ready", self.datacenter), READY, || {
+            if let Some((_, pid)) = pid {
+                datacenter.run().ensure_running(pid, &log)?;
+            }
             let (status, body) = http(self.metrics_port(process), "/readyz")?;
             ensure!(status == 200, "{body}");
             Ok(())
         })
-        .with_context(|| datacenter.run().log_tail(&format!("{}-poolguard-{process}", self.datacenter)))
+        .with_context(|| datacenter.run().log_tail(&log))
     }
 
     /// Ends a process, and waits until it is gone.
@@ -242,4 +256,15 @@ fn base64(bytes: &[u8]) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::base64;
+
+    #[test]
+    fn base64_pads_as_rfc_4648_says() {
+        let encoded: Vec<String> = ["", "f", "fo", "foo", "foob"].iter().map(|text| base64(text.as_bytes())).collect();
+        assert_eq!(encoded, ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg=="]);
+    }
 }

@@ -3,7 +3,8 @@
 
 use std::fs::{self, File};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -26,6 +27,7 @@ impl Ports {
     pub fn new() -> Result<Self> {
         let folder = crate::root().join("target/ports");
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        sweep(&folder);
         let spread = u32::from(RANGE.end - RANGE.start);
         let offset = u16::try_from(std::process::id().wrapping_mul(97) % spread).expect("smaller than the range");
         Ok(Self { folder, next: RANGE.start + offset, held: Vec::new() })
@@ -41,7 +43,8 @@ impl Ports {
             self.next = if port + 1 >= RANGE.end { RANGE.start } else { port + 1 };
             let path = self.folder.join(port.to_string());
             let file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
-            if file.try_lock().is_err() {
+            // Where somebody removed the file before it was locked here, the lock says nothing.
+            if file.try_lock().is_err() || !is_at(&file, &path) {
                 continue;
             }
             self.held.push((path, file));
@@ -62,6 +65,26 @@ impl Drop for Ports {
     }
 }
 
+/// Removes the files of runs that were killed. One that is held stays.
+fn sweep(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if let Ok(file) = File::open(entry.path())
+            && file.try_lock().is_ok()
+            && is_at(&file, &entry.path())
+        {
+            // Where somebody else has just removed it, all is as it should be.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(held), Ok(found)) => held.ino() == found.ino(),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,5 +97,14 @@ mod tests {
         taken.sort_unstable();
         taken.dedup();
         assert_eq!(taken.len(), 40);
+    }
+
+    #[test]
+    fn a_held_port_stays_held_when_another_run_begins() {
+        let mut one = Ports::new().expect("a folder");
+        one.take().expect("a port");
+        let other = Ports::new().expect("a folder");
+        assert!(one.held[0].0.exists());
+        drop(other);
     }
 }

@@ -99,6 +99,11 @@ pub struct Programs {
 }
 
 impl Programs {
+    /// Where they are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The path of a program.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
@@ -123,13 +128,12 @@ pub fn build(progress: &dyn Fn(&str)) -> Result<Programs> {
         return Ok(programs);
     }
     let go = go_version()?;
-    let missing: Vec<&Program> = missing
-        .into_iter()
-        .filter(|program| stamp_of(program, &go).is_ok_and(|stamp| !built(program, &programs, &stamp)))
-        .collect();
-    let (start, all): (_, u64) = (Instant::now(), missing.iter().map(|program| program.seconds).sum());
+    let stamped: Vec<(&Program, String)> =
+        missing.into_iter().map(|program| Ok((program, stamp_of(program, &go)?))).collect::<Result<_>>()?;
+    let missing: Vec<_> = stamped.into_iter().filter(|(program, stamp)| !built(program, &programs, stamp)).collect();
+    let (start, all): (_, u64) = (Instant::now(), missing.iter().map(|(program, _)| program.seconds).sum());
     let mut done = 0;
-    for (index, program) in missing.iter().enumerate() {
+    for (index, (program, stamp)) in missing.iter().enumerate() {
         progress(&format!(
             "program {} of {}: {}, {} s so far, about {} s to go",
             PROGRAMS.len() - missing.len() + index + 1,
@@ -139,7 +143,7 @@ pub fn build(progress: &dyn Fn(&str)) -> Result<Programs> {
             all - done
         ));
         compile(program, &programs)?;
-        fs::write(stamp_file(program, &programs), stamp_of(program, &go)?).context("cannot write a stamp")?;
+        fs::write(stamp_file(program, &programs), stamp).context("cannot write a stamp")?;
         done += program.seconds;
     }
     Ok(programs)
@@ -197,13 +201,18 @@ fn built(program: &Program, programs: &Programs, stamp: &str) -> bool {
 
 fn compile(program: &Program, programs: &Programs) -> Result<()> {
     fs::create_dir_all(programs.folder.with_file_name("stamps")).context("cannot make the folder of the stamps")?;
+    let target = programs.path(program.name);
+    // Go would write through a link, into the folder of KUBEBUILDER_ASSETS.
+    if target.is_symlink() {
+        fs::remove_file(&target).with_context(|| format!("cannot remove {}", target.display()))?;
+    }
     run(Command::new("go")
         .current_dir(module_folder(program))
         .env("CGO_ENABLED", "0")
         .env("GOTOOLCHAIN", "local")
         .env("GOFLAGS", "-mod=readonly")
         .args(["build", "-trimpath", "-ldflags", flags(program)?.trim(), "-o"])
-        .arg(programs.path(program.name))
+        .arg(target)
         .arg(program.package))?
     .success()
     .with_context(|| format!("cannot build {}", program.name))?;

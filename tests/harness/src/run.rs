@@ -1,7 +1,8 @@
 //! A run: a folder, and the processes that live in it. Whatever way the owner ends — return, panic, Ctrl-C, SIGKILL — a
-//! watchdog ends the processes and removes the folder; a run that is kept is ended by its folder alone.
+//! watchdog ends the processes and removes the folder, unless the owner said to keep the run: then its folder alone is
+//! enough to end it later.
 //!
-//! Never ends a process that it did not start.
+//! Never ends a process that it did not start: a process is known by its pid and the time of its start.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -11,7 +12,9 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+
+use crate::wait::Hopeless;
 
 const STOP: &str = include_str!("stop.sh");
 
@@ -19,7 +22,7 @@ const STOP: &str = include_str!("stop.sh");
 #[derive(Debug)]
 pub struct Run {
     folder: PathBuf,
-    watchdog: Option<(Child, Option<ChildStdin>)>,
+    watchdog: Mutex<Option<(Child, ChildStdin)>>,
     children: Mutex<Vec<(u32, Child)>>,
 }
 
@@ -31,10 +34,19 @@ impl Run {
     pub fn temporary() -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let mut run = Self::kept(crate::root().join("target/runs").join(name))?;
+        Self::in_folder(crate::root().join("target/runs").join(name))
+    }
+
+    /// A run that ends with its owner, in this folder, unless [`Run::keep`] is called.
+    ///
+    /// # Errors
+    /// If the folder cannot be made or the watchdog cannot be started.
+    pub fn in_folder(folder: PathBuf) -> Result<Self> {
+        fs::create_dir_all(folder.join("log")).with_context(|| format!("cannot make {}", folder.display()))?;
+        File::create(folder.join("processes")).context("cannot make the list of processes")?;
         let mut watchdog = Command::new("sh")
             .args(["-c", STOP, "stop"])
-            .arg(&run.folder)
+            .arg(&folder)
             .arg("watch")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -43,19 +55,37 @@ impl Run {
             .process_group(0)
             .spawn()
             .context("cannot start the watchdog `sh`")?;
-        let held = watchdog.stdin.take();
-        run.watchdog = Some((watchdog, held));
-        Ok(run)
+        let held = watchdog.stdin.take().expect("its standard input is a pipe");
+        Ok(Self { folder, watchdog: Mutex::new(Some((watchdog, held))), children: Mutex::default() })
     }
 
-    /// A run that outlives its owner, until [`Run::stop`].
+    /// Sends the watchdog away: from now on the processes outlive their owner, until [`Run::stop`].
     ///
     /// # Errors
-    /// If the folder cannot be made.
-    pub fn kept(folder: PathBuf) -> Result<Self> {
-        fs::create_dir_all(folder.join("log")).with_context(|| format!("cannot make {}", folder.display()))?;
-        File::create(folder.join("processes")).context("cannot make the list of processes")?;
-        Ok(Self { folder, watchdog: None, children: Mutex::default() })
+    /// If the watchdog does not go.
+    pub fn keep(&self) -> Result<()> {
+        let taken = self.watchdog.lock().expect("no panic while the watchdog is held").take();
+        if let Some((mut watchdog, mut held)) = taken {
+            writeln!(held, "keep").context("cannot speak to the watchdog")?;
+            let status = watchdog.wait().context("cannot wait for the watchdog")?;
+            ensure!(status.success(), "the watchdog ended with {status}");
+        }
+        Ok(())
+    }
+
+    /// The processes of a run by name, and whether each is still there.
+    ///
+    /// # Errors
+    /// If the folder holds no run.
+    pub fn processes(folder: &Path) -> Result<Vec<(String, bool)>> {
+        let path = folder.join("processes");
+        let list = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let processes = list.lines().filter_map(|line| {
+            let mut words = line.splitn(3, ' ');
+            let (pid, start, name) = (words.next()?, words.next()?, words.next()?);
+            Some((name.to_owned(), state_and_start(pid).is_some_and(|(state, now)| state != "Z" && now == start)))
+        });
+        Ok(processes.collect())
     }
 
     /// Ends the processes of a kept run and removes its folder.
@@ -102,8 +132,7 @@ impl Run {
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
         let pid = child.id();
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let start = stat.split(' ').nth(21).unwrap_or("0").to_owned();
+        let start = state_and_start(&pid.to_string()).map_or("0".to_owned(), |(_, start)| start);
         let mut list = OpenOptions::new()
             .append(true)
             .open(self.folder.join("processes"))
@@ -111,6 +140,19 @@ impl Run {
         writeln!(list, "{pid} {start} {name}").context("cannot write the list of processes")?;
         self.children.lock().expect("no panic while the list is held").push((pid, child));
         Ok(pid)
+    }
+
+    /// Says with what status a process has ended that this run started, with the end of its log.
+    ///
+    /// # Errors
+    /// If it has: a wait for what it should do is [`Hopeless`].
+    pub fn ensure_running(&self, pid: u32, name: &str) -> Result<()> {
+        let mut children = self.children.lock().expect("no panic while the list is held");
+        let child = children.iter_mut().find(|(known, _)| *known == pid);
+        match child.and_then(|(_, child)| child.try_wait().ok().flatten()) {
+            Some(status) => Err(Hopeless(format!("{name} has ended with {status}:\n{}", self.log_tail(name))).into()),
+            None => Ok(()),
+        }
     }
 
     /// Ends one process that this run started, by SIGTERM or, if `hard`, by SIGKILL, and waits for its end.
@@ -151,9 +193,10 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        if let Some((mut watchdog, held)) = self.watchdog.take() {
+        let taken = self.watchdog.get_mut().expect("no panic while the watchdog is held").take();
+        if let Some((mut watchdog, held)) = taken {
             drop(held);
-            // Reaped here, the children are gone for the watchdog too.
+            // The watchdog ends them; here they are reaped.
             let children = std::mem::take(self.children.get_mut().expect("no panic while the list is held"));
             for (_, mut child) in children {
                 let _ = child.wait();
@@ -161,6 +204,14 @@ impl Drop for Run {
             let _ = watchdog.wait();
         }
     }
+}
+
+/// The state of a process and the time of its start, in clock ticks since boot: fields 3 and 22 of proc(5).
+fn state_and_start(pid: &str) -> Option<(String, String)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the program's name, in parentheses, and may hold spaces.
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    Some((fields.next()?.to_owned(), fields.nth(18)?.to_owned()))
 }
 
 #[cfg(test)]
@@ -179,13 +230,40 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_run_is_ended_by_its_folder_alone() {
+    fn a_kept_run_outlives_its_owner_and_is_ended_by_its_folder_alone() {
         let folder = crate::root().join("target/runs").join(format!("kept-{}", std::process::id()));
-        let run = Run::kept(folder.clone()).expect("a run");
-        let pid = run.start("sleeper", Command::new("sleep").arg("600")).expect("a process");
+        let run = Run::in_folder(folder.clone()).expect("a run");
+        run.start("sleeper", Command::new("sleep").arg("600")).expect("a process");
+        run.keep().expect("the watchdog to go");
+        drop(run);
+        assert_eq!(Run::processes(&folder).expect("a list"), [("sleeper".to_owned(), true)]);
         Run::stop(&folder).expect("to stop");
-        let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        assert!(state.is_empty() || state.contains(") Z "), "{state}");
         assert!(!folder.exists());
+    }
+
+    #[test]
+    fn another_process_with_the_same_pid_is_left_alone() {
+        let folder = crate::root().join("target/runs").join(format!("reused-{}", std::process::id()));
+        let run = Run::in_folder(folder.clone()).expect("a run");
+        let mut other = Command::new("sleep").arg("600").process_group(0).spawn().expect("a process");
+        fs::write(folder.join("processes"), format!("{} 1 sleeper\n", other.id())).expect("a list");
+        drop(run);
+        assert!(!folder.exists());
+        assert!(other.try_wait().expect("a state").is_none(), "it has been ended");
+        other.kill().expect("to end it");
+        other.wait().expect("its end");
+    }
+
+    #[test]
+    fn a_process_that_ends_by_itself_is_told_with_its_last_words() {
+        let run = Run::temporary().expect("a run");
+        let pid =
+            run.start("talker", Command::new("sh").args(["-c", "echo no such thing; exit 3"])).expect("a process");
+        let error = crate::wait::wait_for("it to serve", std::time::Duration::from_secs(20), || {
+            run.ensure_running(pid, "talker")?;
+            anyhow::bail!("not yet") as Result<()>
+        })
+        .expect_err("it has ended");
+        assert!(format!("{error:#}").contains("exit status: 3:\nno such thing"), "{error:#}");
     }
 }

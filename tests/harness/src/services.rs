@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::conftool::{Conftool, TTL};
 use crate::datacenter::{Datacenter, Who};
@@ -159,4 +159,37 @@ pub fn ready(datacenter: &Datacenter, namespace: &str) -> Result<()> {
 /// If `kubectl` fails.
 pub fn guard(datacenter: &Datacenter, service: &Service) -> Result<()> {
     datacenter.apply_file(&crate::root().join(format!("examples/services/{}.yaml", service.name)))
+}
+
+/// Waits until the `ServicePooling` of a service says that it is guarded.
+///
+/// # Errors
+/// After a minute.
+pub fn guarded(datacenter: &Datacenter, service: &Service) -> Result<()> {
+    let name = format!("servicepooling/{}", service.name);
+    datacenter
+        .kubectl(&["-n", service.name, "wait", &name, "--for=condition=Guarded", "--timeout=60s"])?
+        .success()
+        .with_context(|| format!("{} of {} is not guarded", service.name, datacenter.name))?;
+    Ok(())
+}
+
+/// Installs every service and, if `poolguard` is there, guards it; waits until all is ready.
+///
+/// # Errors
+/// If something cannot be installed or does not become ready.
+pub fn populate(datacenter: &Datacenter, poolguard: bool) -> Result<()> {
+    for service in &SERVICES {
+        deploy(datacenter, service)?;
+        if poolguard {
+            guard(datacenter, service)?;
+        }
+    }
+    for service in &SERVICES {
+        ready(datacenter, service.name)?;
+        if poolguard {
+            guarded(datacenter, service)?;
+        }
+    }
+    Ok(())
 }

@@ -17,7 +17,6 @@ use crate::services::{SERVICES, SNOWFLAKE, pool};
 use crate::wait::wait_for;
 pub use reporter::{Reporter, Tone};
 use stage::Stage;
-pub use stage::populate;
 
 /// Replays the outage.
 ///

@@ -10,7 +10,7 @@ use crate::datacenter::{Datacenter, Who};
 use crate::fleet::Fleet;
 use crate::objects::{Objects, differences, objects, ready_pods, record};
 use crate::operator::Operator;
-use crate::services::{SERVICES, SNOWFLAKE, Service, deploy, guard, pool, ready};
+use crate::services::{SERVICES, SNOWFLAKE, Service, pool, populate, ready};
 use crate::wait::wait_for;
 
 /// Everything that a scene needs.
@@ -27,7 +27,7 @@ impl<'a> Stage<'a> {
             let set = |datacenter: &'a Datacenter| {
                 scope.spawn(move || {
                     let operator = Operator::install(datacenter, &fleet.conftool.endpoint, binary)?;
-                    populate(datacenter)?;
+                    populate(datacenter, true)?;
                     Ok::<_, anyhow::Error>(operator)
                 })
             };
@@ -185,23 +185,6 @@ impl<'a> Stage<'a> {
         }
         ready(&self.fleet.eqiad, SNOWFLAKE.name)
     }
-}
-
-/// All services with their `ServicePooling`, guarded.
-///
-/// # Errors
-/// If something cannot be installed or does not become ready.
-pub fn populate(datacenter: &Datacenter) -> Result<()> {
-    for service in &SERVICES {
-        deploy(datacenter, service)?;
-        guard(datacenter, service)?;
-    }
-    for service in &SERVICES {
-        ready(datacenter, service.name)?;
-        let wait = ["-n", service.name, "wait", "servicepooling", "--all", "--for=condition=Guarded", "--timeout=30s"];
-        datacenter.kubectl(&wait)?.success()?;
-    }
-    Ok(())
 }
 
 /// Waits until a rollout is over: the pods of its old ReplicaSet are gone.
