@@ -182,7 +182,11 @@ fn headline(told: &Told<'_>, pooling: &Pooling, conclusion: &Conclusion) -> Stri
                 .answers
                 .iter()
                 .find(|answer| matches!(answer.says, Says::Unknown(_)))
-                .map(|answer| format!("{} says nothing that can be relied on: {}", answer.evidence, answer.detail))
+                .map(|answer| {
+                    let since = answer.since.map(|since| format!(", since {}", since.strftime("%H:%M:%S UTC")));
+                    let since = since.unwrap_or_default();
+                    format!("{} says nothing that can be relied on: {}{since}", answer.evidence, answer.detail)
+                })
                 .unwrap_or_else(|| "no source answered".to_owned());
             format!("Whether {service} serves live traffic in {here} cannot be told ({}).", cut(&plain(&cause), 300))
         }

@@ -176,6 +176,17 @@ impl Sources {
 
 /// One `Unknown` for each datacenter.
 fn unknown(entry: &Evidence, names: &[String], why: Why, detail: &str) -> Vec<Answer> {
+    unknown_since(entry, names, why, detail, |_| None)
+}
+
+/// The same, where it is known since when.
+fn unknown_since(
+    entry: &Evidence,
+    names: &[String],
+    why: Why,
+    detail: &str,
+    since: impl Fn(&str) -> Option<Timestamp>,
+) -> Vec<Answer> {
     let read = Timestamp::now();
     names
         .iter()
@@ -185,7 +196,7 @@ fn unknown(entry: &Evidence, names: &[String], why: Why, detail: &str) -> Vec<An
             says: Says::Unknown(why),
             detail: detail.to_owned(),
             revision: None,
-            since: None,
+            since: since(name),
             not_serving_after: None,
             read,
         })

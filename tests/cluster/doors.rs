@@ -47,6 +47,11 @@ kind: PersistentVolumeClaim
 metadata: {name: claim, namespace: NAME}
 spec: {accessModes: [ReadWriteMany], storageClassName: "", volumeName: NAME, resources: {requests: {storage: 1Gi}}}
 ---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {name: floor, namespace: NAME}
+spec: {minAvailable: 1, selector: {matchLabels: {app: NAME}}}
+---
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: route, namespace: NAME}
@@ -136,6 +141,14 @@ fn a_removal_by_another_name_is_refused_and_goes_after_the_depool() {
         .kubectl(&["get", "pods", "-l", "release=main", "-o", "jsonpath={.items[0].metadata.name}"])
         .success()
         .expect("a pod");
+    let unlabelled = datacenter.folder.join("unlabelled.json");
+    let bare = r#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"doors-change"},"spec":{"finalizers":["kubernetes"]}}"#;
+    std::fs::write(&unlabelled, bare).expect("a file");
+    let unlabelled = unlabelled.to_string_lossy();
+    let relabel = ["-n", "doors-change", "patch", "pod", &pod, "--subresource=status", "--type=merge"];
+    let relabel = [&relabel[..], &["-p", r#"{"metadata":{"labels":{"routed_via":"nobody"}}}"#]].concat();
+    let by_status = datacenter.kubectl(&relabel).expect("kubectl");
+    assert!(by_status.text().contains("was not relabelled"), "by pods/status: {}", by_status.text());
     let changes: Vec<Vec<&str>> = vec![
         // First: after the depool, the scaling below takes the pod away.
         vec!["label", "pod", &pod, "routed_via=nobody", "--overwrite"],
@@ -170,6 +183,8 @@ fn a_removal_by_another_name_is_refused_and_goes_after_the_depool() {
             "-p",
             r#"[{"op":"replace","path":"/spec/rules/0/backendRefs/0/name","value":"x"}]"#,
         ],
+        vec!["patch", "pdb", "floor", "-p", r#"{"spec":{"minAvailable":0}}"#],
+        vec!["replace", "--raw", "/api/v1/namespaces/doors-change/finalize", "-f", &unlabelled],
         vec!["patch", "servicepooling", "doors-change", "--type=merge", "-p", r#"{"spec":{"enforcement":"Warn"}}"#],
         vec![
             "patch",

@@ -64,3 +64,26 @@ fn the_declared_state_is_a_switch_of_its_own() {
     scenario.serving("NotServing");
     scenario.passes("kubectl", &["delete", "deployment", "status-declared-main"]);
 }
+
+#[test]
+fn the_registration_in_force_is_the_one_that_the_door_table_says() {
+    let scenario = Scenario::bare("status-registration");
+    let live = scenario
+        .datacenter()
+        .get(&["validatingwebhookconfiguration", "poolguard"])
+        .expect("the configuration that the chart made");
+    let live = live["webhooks"].as_array().expect("webhooks");
+    let wanted = poolguard::webhook::registration::webhooks();
+    assert_eq!(live.len(), wanted.len());
+    for (live, wanted) in live.iter().zip(&wanted) {
+        for field in ["name", "rules", "failurePolicy", "sideEffects", "matchPolicy", "matchConditions"] {
+            assert_eq!(live.get(field), wanted.get(field), "{field} of {}", wanted["name"]);
+        }
+        let label = |webhook: &serde_json::Value, selector: &str| webhook[selector]["matchLabels"].clone();
+        for selector in ["namespaceSelector", "objectSelector"] {
+            assert_eq!(label(live, selector), label(wanted, selector), "{selector} of {}", wanted["name"]);
+        }
+        let caller = &live["clientConfig"]["url"];
+        assert!(caller.as_str().is_some_and(|url| url.ends_with("/validate")), "{caller}");
+    }
+}

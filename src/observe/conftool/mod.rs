@@ -18,7 +18,7 @@ use poolguard_policy::pooling::{Evidence, Pooling};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 use tokio::sync::watch;
 
-use super::{Remembered, SourcesError, unknown};
+use super::{Remembered, SourcesError, unknown_since};
 use crate::config::Source;
 use client::Client;
 pub(super) use follow::follow;
@@ -75,6 +75,8 @@ pub(super) struct Conftool {
     client: Client,
     metrics: Metrics,
     memory: Mutex<HashMap<(String, String), Memory>>,
+    /// Since when a record and datacenter have been unknown, and why.
+    doubts: Mutex<HashMap<(String, String), (Why, Timestamp)>>,
     snapshot: Mutex<Snapshot>,
     changed: watch::Sender<u64>,
 }
@@ -95,6 +97,7 @@ impl Conftool {
             client: Client::new(source)?,
             metrics,
             memory: Mutex::default(),
+            doubts: Mutex::default(),
             snapshot: Mutex::new(Snapshot {
                 records: BTreeMap::new(),
                 down: Some(("not read yet".to_owned(), Timestamp::now())),
@@ -119,7 +122,7 @@ impl Conftool {
         let now = Timestamp::now();
         match read {
             Ok(values) => self.answers(pooling, entry, record, &values, names, remembered, now),
-            Err(bad) => unknown(entry, names, bad.why, &bad.detail),
+            Err(bad) => self.unknown(entry, record, names, bad.why, &bad.detail, now),
         }
     }
 
@@ -135,7 +138,7 @@ impl Conftool {
     ) -> Vec<Answer> {
         let snapshot = lock(&self.snapshot);
         if let Some((why, _)) = &snapshot.down {
-            return unknown(entry, names, Why::Unreachable, why);
+            return self.unknown(entry, record, names, Why::Unreachable, why, now);
         }
         let values = snapshot.records.get(record).cloned().unwrap_or_default();
         drop(snapshot);
@@ -174,12 +177,14 @@ impl Conftool {
                     read: now,
                 };
                 match values.get(name) {
-                    None => {}
+                    None => answer.since = Some(self.doubt(record, name, Why::Missing, now)),
                     Some(Err(bad)) => {
                         answer.says = Says::Unknown(bad.why);
                         answer.detail.clone_from(&bad.detail);
+                        answer.since = Some(self.doubt(record, name, bad.why, now));
                     }
                     Some(Ok(value)) => {
+                        lock(&self.doubts).remove(&(record.to_owned(), name.clone()));
                         let status = remembered.get(&(entry.name.clone(), name.clone())).copied();
                         let memory = self.remember(record, name, *value, status, now);
                         answer.says = memory.says(now);
@@ -198,6 +203,28 @@ impl Conftool {
             .collect();
         doubt_active_passive(pooling.mode, &mut answers);
         answers
+    }
+
+    fn unknown(
+        &self,
+        entry: &Evidence,
+        record: &str,
+        names: &[String],
+        why: Why,
+        detail: &str,
+        now: Timestamp,
+    ) -> Vec<Answer> {
+        unknown_since(entry, names, why, detail, |name| Some(self.doubt(record, name, why, now)))
+    }
+
+    /// Since when a record and datacenter have been unknown for this reason.
+    fn doubt(&self, record: &str, name: &str, why: Why, now: Timestamp) -> Timestamp {
+        let mut doubts = lock(&self.doubts);
+        let doubt = doubts.entry((record.to_owned(), name.to_owned())).or_insert((why, now));
+        if doubt.0 != why {
+            *doubt = (why, now);
+        }
+        doubt.1
     }
 
     fn remember(&self, record: &str, name: &str, value: Record, status: Option<Memory>, now: Timestamp) -> Memory {

@@ -104,7 +104,7 @@ impl<'a> Stage<'a> {
         let pods = ready_pods(&self.fleet.eqiad, SNOWFLAKE.name)?;
         ensure!(pods == 4, "after {} only {pods} pods are ready", output.command);
         let program = if program == "helm3" { "helm" } else { program };
-        let shown = arguments.join(" ").replace(" -n eventgate-main", "");
+        let shown = arguments.join(" ");
         let command = format!("$ {program} {shown}");
         self.reporter.line(Tone::Command, &format!("{command:62} → refused"));
         if whole {
