@@ -84,6 +84,7 @@ pub fn decide(request: &Request, state: &State, settings: &Settings, known: Know
         return unconcerned(request, state);
     }
     let (mut asks, mut reads, mut allowed) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut warnings, mut warned) = (Vec::new(), None);
     for concern in &concerns {
         let input = Input { request, state, settings, known, concern };
         let ruling = CHAIN.iter().find_map(|(_, rule)| rule(&input)).unwrap_or(Ruling::Refuse(Reason::EvidenceUnknown));
@@ -94,13 +95,10 @@ pub fn decide(request: &Request, state: &State, settings: &Settings, known: Know
             Ruling::Refuse(reason) => {
                 let told = words::refusal(&words::Told { request, state, settings, known, concern, reason, now });
                 match &concern.pooling {
+                    // Another service that the request concerns may still refuse it.
                     Concerned::Known(pooling) if pooling.enforcement == Enforcement::Warn => {
-                        let warnings = words::would_be_refused(&told.message);
-                        return Decision::Allow(Allowed {
-                            reason: Reason::WarnOnly,
-                            service: Some(pooling.key.clone()),
-                            warnings,
-                        });
+                        warnings.extend(words::would_be_refused(&told.message));
+                        warned = Some(pooling.key.clone());
                     }
                     _ => return Decision::Refuse(told),
                 }
@@ -111,6 +109,9 @@ pub fn decide(request: &Request, state: &State, settings: &Settings, known: Know
         Decision::Read(reads)
     } else if !asks.is_empty() {
         Decision::Ask(asks)
+    } else if let Some(key) = warned {
+        warnings.truncate(words::WARNINGS);
+        Decision::Allow(Allowed { reason: Reason::WarnOnly, service: Some(key), warnings })
     } else {
         let (reason, service) =
             allowed.last().map_or((Reason::NotGuarded, None), |(reason, concern)| (*reason, key(concern)));

@@ -22,6 +22,9 @@ pub const MESSAGE_LIMIT: usize = 1024;
 /// The longest warning; the API server cuts all of them to this when together they exceed 4,096 characters.
 pub const WARNING_LIMIT: usize = 256;
 
+/// The most warnings of one answer.
+pub const WARNINGS: usize = 3;
+
 /// What a refusal is told from.
 pub(crate) struct Told<'a> {
     pub(crate) request: &'a Request,
