@@ -65,7 +65,7 @@ fn what_conftool_says_wrongly_is_unknown_and_refused_with_its_cause() {
     }
     conftool.delete("bad-values", "eqiad").expect("etcd deletes");
     scenario.condition("SourcesReady", "False/NotAnswering");
-    scenario.refused_saying(&["delete", "deployment", main], "key missing");
+    scenario.refused_saying(&["delete", "deployment", main], "key missing, since ");
 
     scenario.depool();
     scenario.passes("kubectl", &["delete", "deployment", main]);
