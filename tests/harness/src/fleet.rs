@@ -64,7 +64,7 @@ impl Fleet {
 
     fn in_run(run: Arc<Run>, programs: &Programs, confctl: PathBuf) -> Result<Self> {
         let start = Instant::now();
-        let mut ports = Ports::new()?;
+        let mut ports = Ports::new();
         let mut own =
             || Ok::<_, anyhow::Error>(DatacenterPorts { etcd: ports.take()?, peer: ports.take()?, api: ports.take()? });
         let [first, second] = [own()?, own()?];

@@ -50,7 +50,7 @@ impl Operator {
     /// If the chart cannot be installed or a process does not become ready.
     pub fn install(datacenter: &Datacenter, conftool: &str, binary: &Path) -> Result<Self> {
         let folder = datacenter.run().subfolder(&format!("{}/operator", datacenter.name))?;
-        let mut held = Ports::new()?;
+        let mut held = Ports::new();
         let ports =
             OperatorPorts { webhook: held.take()?, webhook_metrics: held.take()?, controller_metrics: held.take()? };
         let authority = Authority::new(folder.join("pki"), "poolguard")?;
