@@ -3,13 +3,15 @@
 //! Endpoints, credentials and networks live here and nowhere else; a resource that a tenant can write only names them.
 //! Never: the environment. Only `main` reads that, and hands it in as [`Overrides`].
 
+mod duration;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use poolguard_policy::rules::{Settings, Trusted};
+use poolguard_policy::given::{Settings, Trusted};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -499,90 +501,5 @@ impl Sections {
     }
 }
 
-/// Durations as people write them: `500ms`, `3s`, `2m`.
-mod duration {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, de::Error};
-
-    pub(super) fn parse(text: &str) -> Result<Duration, String> {
-        let wrong = || format!("{text:?} is not a duration such as 500ms, 3s or 2m");
-        let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-        let number: u32 = text[..split].parse().map_err(|_| wrong())?;
-        match &text[split..] {
-            "ms" => Ok(Duration::from_millis(number.into())),
-            "s" => Ok(Duration::from_secs(number.into())),
-            "m" => Ok(Duration::from_secs(u64::from(number) * 60)),
-            _ => Err(wrong()),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_complete_file_is_accepted_and_single_values_can_be_overridden() {
-        let text = r##"
-datacenter: codfw
-contact: "#sre"
-runbookURL: https://wikitech.example/poolguard
-networks: [{datacenter: codfw, cidrs: ["10.192.0.0/12", "2620:0:860::/46"]}]
-sources: [{name: main, conftool: {endpoints: ["https://conf2004.example:4001"], timeout: 1500ms}}]
-evidenceTimeout: 2s
-trustedIdentities: [{user: "system:serviceaccount:argo:rollouts", resources: [pods], verbs: [DELETE]}]
-webhook: {listen: "127.0.0.1:9443", watchSilence: 2m}
-metrics: {listen: "127.0.0.1:9090"}
-controller: {namespace: guard}
-log: {format: text}
-"##;
-        let overrides = Overrides { datacenter: Some("eqiad".to_owned()), ..Overrides::default() };
-        let config = Config::parse(text, overrides).expect("a complete file");
-        assert_eq!(config.datacenter, "eqiad");
-        assert_eq!(config.sources[0].conftool.timeout, Duration::from_millis(1500));
-        assert_eq!(config.sources[0].conftool.namespace, "/conftool/v1");
-        assert_eq!(config.webhook.watch_silence, Duration::from_secs(120));
-        assert_eq!(config.controller.lease_name, "poolguard-controller");
-    }
-
-    #[test]
-    fn every_error_is_told_at_once_with_its_path() {
-        let text = r#"
-data_center: eqiad
-evidenceTimeout: 30s
-sources:
-- {name: one, conftool: {endpoints: ["nowhere"]}}
-- {name: two, conftool: {endpoints: [], passwrdFile: /x}}
-log: {format: xml}
-networks: [{datacenter: eqiad, cidrs: ["10.0.0.0/40"]}]
-"#;
-        let ConfigErrors(errors) = Config::parse(text, Overrides::default()).expect_err("much is wrong");
-        let paths: Vec<&str> = errors.iter().map(|error| error.path.as_str()).collect();
-        assert_eq!(
-            paths,
-            [
-                "data_center",
-                "sources[1]",
-                "log",
-                "datacenter",
-                "evidenceTimeout",
-                "sources[0].conftool.endpoints",
-                "networks[0].cidrs"
-            ]
-        );
-        assert!(errors[1].message.contains("passwrdFile"), "{}", errors[1].message);
-    }
-
-    #[test]
-    fn a_file_that_is_missing_or_not_yaml_is_one_clear_line() {
-        let missing = Config::load(Path::new("/nowhere/at/all.yaml"), Overrides::default()).expect_err("missing");
-        assert!(missing.to_string().contains("/nowhere/at/all.yaml: cannot be read"), "{missing}");
-        let broken = Config::parse("a: [", Overrides::default()).expect_err("broken");
-        assert!(broken.to_string().contains("is not YAML"), "{broken}");
-    }
-}
+mod tests;

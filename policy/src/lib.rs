@@ -3,11 +3,12 @@
 //! In reading order: [`selector`], [`pooling`] and [`state`] are the words; [`evidence`] draws the conclusion from what the
 //! sources say; [`doors`] is the one table of requests that could cut a service off, and [`request`] one that came through;
 //! [`guarded`] finds the services that it concerns, [`weakening`] which changes of a `ServicePooling` open the guard;
-//! [`rules`] is the chain that decides; [`verdict`] its outcomes, [`steps`] what to do next, [`words`] how it is told. [`drift`] feeds status alone.
+//! [`rules`] is the chain that decides, on what is [`given`]; [`verdict`] its outcomes, [`steps`] what to do next, [`words`] how it is told. [`drift`] feeds status alone.
 
 pub mod doors;
 pub mod drift;
 pub mod evidence;
+pub mod given;
 pub mod guarded;
 pub mod pooling;
 pub mod request;

@@ -2,51 +2,17 @@
 //!
 //! Never: a permission from silence. What the chain needs and does not have, it asks for.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 
 use crate::doors::Effect;
-use crate::evidence::{Conclusion, Says, State as Serving};
-use crate::guarded::{Concern, Concerned, Live, Touch, WorkloadRef, concerns};
+use crate::evidence::{Says, State as Serving};
+use crate::given::{Known, Settings};
+use crate::guarded::{Concern, Concerned, Touch, WorkloadRef, concerns};
 use crate::pooling::{Enforcement, Key, Pooling};
 use crate::request::Request;
 use crate::state::State;
 use crate::verdict::{Allowed, Decision, Reason};
 use crate::words;
-
-/// What the operator's configuration says about deciding.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Settings {
-    /// This datacenter.
-    pub here: String,
-    /// Whom to ask, in the configuration's words.
-    pub contact: Option<String>,
-    /// Where the runbook is.
-    pub runbook_url: String,
-    /// Identities that may remove what they manage.
-    pub trusted: Vec<Trusted>,
-}
-
-/// An identity that the configuration trusts with some requests: for operators that replace pods themselves.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trusted {
-    /// The user name, as the API server writes it.
-    pub user: String,
-    /// Resources, with their subresource behind a slash: `pods`, `deployments/scale`.
-    pub resources: Vec<String>,
-    /// Verbs of the admission request: `DELETE`, `UPDATE`, `CREATE`.
-    pub verbs: Vec<String>,
-}
-
-/// What is known besides the view.
-#[derive(Debug, Clone, Copy)]
-pub struct Known<'a> {
-    /// Conclusions about services that were asked about.
-    pub conclusions: &'a BTreeMap<Key, Conclusion>,
-    /// Workloads that were read.
-    pub live: &'a Live,
-}
 
 /// What one rule looks at.
 struct Input<'a> {

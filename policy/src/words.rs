@@ -9,10 +9,11 @@ use jiff::Timestamp;
 
 use crate::doors::Effect;
 use crate::evidence::{Answer, Conclusion, Says, State as Serving};
+use crate::given::{Known, Settings};
 use crate::guarded::{Concern, Concerned};
 use crate::pooling::{Arm, Key, Pooling};
 use crate::request::Request;
-use crate::rules::{Known, Settings};
+
 use crate::state::State;
 use crate::steps::{Step, command, steps};
 use crate::verdict::{Reason, Refusal};
