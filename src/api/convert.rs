@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
 use poolguard_policy::evidence::{Memory, Record};
@@ -12,6 +13,7 @@ use poolguard_policy::pooling::{self, Arm, Evidence, Key, Pooling};
 use poolguard_policy::selector::{Operator, Requirement, Selector};
 use thiserror::Error;
 
+use super::conditions::SERVING;
 use super::{Enforcement, PoolingMode, ServicePooling, ServicePoolingStatus};
 
 /// A `ServicePooling` that this version cannot act on.
@@ -68,7 +70,7 @@ pub fn pooling(resource: &ServicePooling) -> Result<Pooling, ConvertError> {
             PoolingMode::ActivePassive => pooling::Mode::ActivePassive,
         },
         datacenters: spec.datacenters.iter().map(|datacenter| datacenter.name.clone()).collect(),
-        min_pooled_datacenters: spec.min_pooled_datacenters,
+        min_pooled_datacenters: u32::try_from(spec.min_pooled_datacenters).unwrap_or_default(),
         evidence,
         enforcement: match spec.enforcement {
             Enforcement::Enforce => pooling::Enforcement::Enforce,
@@ -121,4 +123,11 @@ pub fn remembered(status: Option<&ServicePoolingStatus>) -> BTreeMap<(String, St
         })
     });
     entries.collect()
+}
+
+/// Since when a status has said that nothing can be told about this datacenter.
+pub fn unknown_since(status: Option<&ServicePoolingStatus>) -> Option<Timestamp> {
+    let mut conditions = status?.conditions.iter();
+    let serving = conditions.find(|condition| condition.type_ == SERVING && condition.status == "Unknown")?;
+    Some(serving.last_transition_time.0)
 }

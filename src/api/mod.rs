@@ -8,7 +8,7 @@ mod convert;
 #[allow(clippy::duplicated_attributes, reason = "each printer column has a type and a path of its own")]
 mod service_pooling;
 
-pub use convert::{ConvertError, pooling, remembered, selector};
+pub use convert::{ConvertError, pooling, remembered, selector, unknown_since};
 pub use service_pooling::*;
 
 /// The label that the controller puts on namespaces which the webhooks guard.

@@ -85,7 +85,7 @@ pub struct ServicePoolingSpec {
     /// In how many datacenters the service is meant to be pooled at the least. An intent.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 16))]
-    pub min_pooled_datacenters: u32,
+    pub min_pooled_datacenters: i32,
 
     /// Pods that may go while a Ready one that is not expendable exists: canaries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -109,7 +109,7 @@ pub struct ServicePoolingSpec {
     pub enforcement: Enforcement,
 }
 
-fn one() -> u32 {
+fn one() -> i32 {
     1
 }
 

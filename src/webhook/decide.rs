@@ -8,6 +8,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use kube::api::Api;
 use kube::{Client, Resource};
+use poolguard_policy::evidence::{Conclusion, Says};
 use poolguard_policy::given::{Known, Settings};
 use poolguard_policy::guarded::{Live, WorkloadRef};
 use poolguard_policy::pooling::{Key, Pooling, Watched};
@@ -59,13 +60,9 @@ impl Judge {
                 Decision::Ask(keys) => {
                     let asked = keys.iter().filter_map(|key| Some((key.clone(), self.pooling(request, key)?)));
                     let asked: Vec<(Key, Pooling)> = asked.collect();
-                    let answers = join_all(asked.iter().map(|(key, pooling)| async move {
-                        let resource = self.view.resource(key);
-                        let remembered = api::remembered(resource.as_ref().and_then(|known| known.status.as_ref()));
-                        (key.clone(), self.flights.conclude(pooling, &remembered).await)
-                    }));
-                    for (key, conclusion) in answers.await {
-                        conclusions.insert(key, Arc::unwrap_or_clone(conclusion));
+                    let concluded = join_all(asked.iter().map(|(key, pooling)| self.conclude(key, pooling)));
+                    for ((key, _), conclusion) in asked.iter().zip(concluded.await) {
+                        conclusions.insert(key.clone(), conclusion);
                     }
                 }
                 Decision::Read(references) => {
@@ -83,6 +80,21 @@ impl Judge {
             }
         }
         Decision::Fault("the decision kept asking".to_owned())
+    }
+
+    /// Asks about a service. Where a source itself does not know since when nothing can be told, status may.
+    async fn conclude(&self, key: &Key, pooling: &Pooling) -> Conclusion {
+        let resource = self.view.resource(key);
+        let status = resource.as_ref().and_then(|known| known.status.as_ref());
+        let conclusion = self.flights.conclude(pooling, &api::remembered(status)).await;
+        let mut conclusion = Arc::unwrap_or_clone(conclusion);
+        let since = api::unknown_since(status);
+        for answer in conclusion.datacenters.iter_mut().flat_map(|datacenter| &mut datacenter.answers) {
+            if answer.datacenter == self.settings.here && matches!(answer.says, Says::Unknown(_)) {
+                answer.since = answer.since.or(since);
+            }
+        }
+        conclusion
     }
 
     /// The spec to ask about: of a `ServicePooling` under review the old one, else what the view holds.
