@@ -147,6 +147,14 @@ fn controllers_at_work(input: &Input<'_>) -> Option<Ruling> {
     controller(input.request, input.state).then_some(Ruling::Allow(Reason::ControllerAtWork))
 }
 
+/// Whether the garbage collector asks, because the object's owner went. Refused, it tries again for ever: somebody has to
+/// know.
+pub fn by_garbage_collector(request: &Request) -> bool {
+    request.door.is_delete()
+        && (request.user == "system:serviceaccount:kube-system:generic-garbage-collector"
+            || (request.user == SINGLE_IDENTITY && request.named))
+}
+
 /// The controller-manager's single identity, where it runs without per-controller credentials.
 const SINGLE_IDENTITY: &str = "system:kube-controller-manager";
 

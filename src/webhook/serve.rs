@@ -16,6 +16,7 @@ use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use poolguard_policy::request::Request;
+use poolguard_policy::rules::by_garbage_collector;
 use poolguard_policy::verdict::{Decision, Refusal};
 use tokio::sync::mpsc;
 
@@ -29,6 +30,8 @@ use crate::runtime::{Environment, Shutdown, admin};
 const BODY_LIMIT: usize = 7 << 20;
 /// How long reviews under way may take to finish when a stop is requested.
 const DRAIN: Duration = Duration::from_secs(12);
+/// The reason of an Event about a removal that happens as soon as it may.
+const REMOVAL_PENDING: &str = "RemovalPending";
 /// Events that wait to be written; when it is full, further ones are left out.
 const EVENTS: usize = 64;
 
@@ -36,7 +39,14 @@ const EVENTS: usize = 64;
 struct Shared {
     judge: Arc<Judge>,
     metrics: Metrics,
-    events: mpsc::Sender<Refusal>,
+    events: mpsc::Sender<Told>,
+}
+
+/// What an Event is made of.
+struct Told {
+    refusal: Refusal,
+    /// The garbage collector asked, and asks again until it may.
+    pending: bool,
 }
 
 /// The routes.
@@ -142,7 +152,7 @@ impl Shared {
             "refused"
         );
         // A full queue costs an Event, never a verdict.
-        let _ = self.events.try_send(refusal.clone());
+        let _ = self.events.try_send(Told { refusal: refusal.clone(), pending: by_garbage_collector(request) });
     }
 
     fn fault(&self, door: &str, request: &Request, why: &str, start: Instant) -> Response {
@@ -160,9 +170,9 @@ fn json(answer: &Answer<'_>) -> Response {
 }
 
 /// Writes an Event for each refusal. Losing the right to do so changes no verdict.
-async fn publish(client: kube::Client, mut refusals: mpsc::Receiver<Refusal>) {
+async fn publish(client: kube::Client, mut refusals: mpsc::Receiver<Told>) {
     let recorder = Recorder::new(client, Reporter::from("poolguard-webhook"));
-    while let Some(refusal) = refusals.recv().await {
+    while let Some(Told { refusal, pending }) = refusals.recv().await {
         let reference = k8s_openapi::api::core::v1::ObjectReference {
             api_version: Some("poolguard.dev/v1alpha1".to_owned()),
             kind: Some(<ServicePooling as kube::Resource>::kind(&()).into_owned()),
@@ -170,10 +180,16 @@ async fn publish(client: kube::Client, mut refusals: mpsc::Receiver<Refusal>) {
             name: Some(refusal.service.name.clone()),
             ..Default::default()
         };
+        let first = refusal.message.lines().next().unwrap_or_default();
+        let note = if pending {
+            format!("{first} Its owner is gone: the garbage collector tries again until the service is depooled.")
+        } else {
+            first.to_owned()
+        };
         let event = Event {
             type_: EventType::Warning,
-            reason: refusal.reason.as_str().to_owned(),
-            note: refusal.message.lines().next().map(str::to_owned),
+            reason: if pending { REMOVAL_PENDING.to_owned() } else { refusal.reason.as_str().to_owned() },
+            note: Some(note),
             action: "Refuse".to_owned(),
             secondary: None,
         };

@@ -283,3 +283,33 @@ fn a_deployer_cannot_write_status_and_a_dry_run_gets_the_same_verdict() {
     );
     assert!(!admin.expect("kubectl").ok(), "an administrator is refused too");
 }
+
+#[test]
+fn what_the_garbage_collector_would_take_is_refused_told_and_goes_after_the_depool() {
+    let scenario = Scenario::guarded("doors-owner");
+    let datacenter = scenario.datacenter();
+    scenario.passes("kubectl", &["create", "configmap", "owner"]);
+    let owner =
+        scenario.kubectl(&["get", "configmap", "owner", "-o", "jsonpath={.metadata.uid}"]).success().expect("a uid");
+    let owned = format!(
+        r#"{{"metadata":{{"ownerReferences":[{{"apiVersion":"v1","kind":"ConfigMap","name":"owner","uid":"{owner}"}}]}}}}"#
+    );
+    scenario.passes("kubectl", &["patch", "deployment", "doors-owner-main", "-p", &owned]);
+    let refusals = scenario.refusals();
+    scenario.passes("kubectl", &["delete", "configmap", "owner"]);
+    wait_for("the garbage collector to be refused, and told", SOON, || {
+        let events = scenario.kubectl(&["get", "events", "-o", "jsonpath={.items[*].reason}"]).success()?;
+        anyhow::ensure!(events.contains("RemovalPending"), "there are {events}");
+        Ok(())
+    })
+    .expect("an Event");
+    assert!(scenario.refusals() > refusals);
+    scenario.kubectl(&["get", "deployment", "doors-owner-main"]).success().expect("it is still there");
+    scenario.depool();
+    wait_for("the garbage collector to try again", SOON * 2, || {
+        let output = datacenter.kubectl(&["-n", "doors-owner", "get", "deployment", "doors-owner-main"])?;
+        anyhow::ensure!(!output.ok(), "it is still there");
+        Ok(())
+    })
+    .expect("it goes");
+}
