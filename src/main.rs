@@ -123,21 +123,27 @@ async fn run(process: Process, config: Config) -> Result<(), Box<dyn Error + Sen
     let sources = Sources::new(&config, &registry)?;
     let client = client::connect().await?;
     let env = Environment { client, registry: registry.clone(), health: health.clone(), shutdown: shutdown.clone() };
-    let admin = admin::serve(config.metrics.listen, admin::router(registry, health), shutdown);
+    let admin = admin::serve(config.metrics.listen, admin::router(registry, health), shutdown.clone());
     let work = async {
         match process {
-            Process::Webhook(_) => webhook::run(env, config, sources).await.map_err(Box::from),
+            Process::Webhook(_) => {
+                webhook::run(env, config, sources).await.map_err(Box::<dyn Error + Send + Sync>::from)
+            }
             Process::Controller(_) => controller::run(env, config, sources).await.map_err(Box::from),
         }
     };
     tokio::pin!(work);
     tokio::select! {
-        ended = &mut work => ended,
-        ended = admin => match ended {
+        ended = &mut work => ended?,
+        ended = admin => {
+            ended?;
             // Metrics stop as soon as a stop is requested; the work may take longer to end well.
-            Ok(()) => work.await,
-            Err(error) => Err(error.into()),
-        },
+            work.await?;
+        }
+    }
+    match shutdown.failed() {
+        Some(task) => Err(format!("the task {task:?} has ended, and nothing works without it").into()),
+        None => Ok(()),
     }
 }
 

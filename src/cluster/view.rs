@@ -22,6 +22,7 @@ use super::slim::{
     WatchedService, WatchedStatefulSet,
 };
 use crate::api::{self, PROTECTED_LABEL, ServicePooling};
+use crate::runtime::tasks::essential;
 use crate::runtime::{Health, Shutdown};
 
 /// Objects of one page of a list: bounds the peak of memory.
@@ -91,8 +92,8 @@ impl View {
         D: Default,
     {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(K::NAME, None);
-        let (view, shutdown, objects) = (Arc::clone(self), shutdown.clone(), Api::<K>::all(client.clone()));
-        tokio::spawn(async move {
+        let (view, stop, objects) = (Arc::clone(self), shutdown.clone(), Api::<K>::all(client.clone()));
+        essential(K::NAME, shutdown, async move {
             let work = async {
                 loop {
                     if let Err(error) = view.round(&objects).await {
@@ -101,7 +102,7 @@ impl View {
                     }
                 }
             };
-            tokio::select! { () = shutdown.requested() => {}, () = work => {} }
+            tokio::select! { () = stop.requested() => {}, () = work => {} }
         });
     }
 

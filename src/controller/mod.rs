@@ -22,6 +22,7 @@ use crate::cluster::{Kinds, View};
 use crate::config::Config;
 use crate::observe::Sources;
 use crate::runtime::Environment;
+use crate::runtime::tasks::essential;
 use apply::Apply;
 use metrics::Metrics;
 
@@ -58,7 +59,7 @@ pub async fn run(env: Environment, config: Arc<Config>, sources: Arc<Sources>) -
     let following = sources.follow(&env.shutdown);
     let view = View::new(config.webhook.watch_silence);
     view.follow(Kinds::ForStatus, &env.client, &env.shutdown);
-    tokio::spawn(Arc::clone(&view).report(env.health.clone(), env.shutdown.clone()));
+    essential("view", &env.shutdown, Arc::clone(&view).report(env.health.clone(), env.shutdown.clone()));
     let probed = probe::start(&env, &config.controller.webhook_configuration);
 
     let name = config.controller.lease_name.clone();

@@ -10,6 +10,7 @@ use poolguard_policy::doors::ENTRIES;
 use tokio::sync::watch;
 
 use crate::runtime::Environment;
+use crate::runtime::tasks::essential;
 
 /// How often it is asked.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -33,7 +34,7 @@ pub(super) enum Probed {
 pub(super) fn start(env: &Environment, name: &str) -> watch::Receiver<Probed> {
     let (sender, receiver) = watch::channel(Probed::NotYet);
     let (client, shutdown, name) = (env.client.clone(), env.shutdown.clone(), name.to_owned());
-    tokio::spawn(async move {
+    essential("probe", &env.shutdown, async move {
         loop {
             let probed = probe(&client, &name).await;
             sender.send_if_modified(|before| {

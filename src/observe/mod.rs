@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::runtime::Shutdown;
+use crate::runtime::tasks::essential;
 use conftool::Conftool;
 
 /// What the status of a `ServicePooling` remembers, by evidence name and datacenter.
@@ -143,7 +144,7 @@ impl Sources {
     /// Starts following every source that can be followed: one watch each, for all services.
     pub fn follow(self: &Arc<Self>, shutdown: &Shutdown) -> Following {
         for source in self.conftool.values() {
-            tokio::spawn(conftool::follow(Arc::clone(source), shutdown.clone()));
+            essential("conftool", shutdown, conftool::follow(Arc::clone(source), shutdown.clone()));
         }
         Following { sources: Arc::clone(self) }
     }

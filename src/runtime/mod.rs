@@ -6,6 +6,7 @@ pub mod admin;
 pub mod client;
 pub mod health;
 pub mod shutdown;
+pub mod tasks;
 pub mod telemetry;
 pub mod tls;
 

@@ -1,16 +1,19 @@
 //! When to stop: requested once, seen by everybody.
 
+use std::sync::{Arc, OnceLock};
+
 use tokio::sync::watch;
 
 /// A request to stop that many may wait for.
 #[derive(Debug, Clone)]
 pub struct Shutdown {
     sender: watch::Sender<bool>,
+    failed: Arc<OnceLock<&'static str>>,
 }
 
 impl Default for Shutdown {
     fn default() -> Self {
-        Self { sender: watch::Sender::new(false) }
+        Self { sender: watch::Sender::new(false), failed: Arc::default() }
     }
 }
 
@@ -34,6 +37,23 @@ impl Shutdown {
     /// Asks everybody to stop.
     pub fn trigger(&self) {
         self.sender.send_replace(true);
+    }
+
+    /// Asks everybody to stop because this task has ended; the process is to fail.
+    pub fn fail(&self, task: &'static str) {
+        // The first failure is the one to tell.
+        let _ = self.failed.set(task);
+        self.trigger();
+    }
+
+    /// The task whose end stopped the process.
+    pub fn failed(&self) -> Option<&'static str> {
+        self.failed.get().copied()
+    }
+
+    /// Whether a stop is requested.
+    pub fn is_requested(&self) -> bool {
+        *self.sender.borrow()
     }
 
     /// Returns once a stop is requested. May be dropped and called again.

@@ -17,6 +17,7 @@ use thiserror::Error;
 use crate::cluster::{Kinds, View};
 use crate::config::Config;
 use crate::observe::Sources;
+use crate::runtime::tasks::essential;
 use crate::runtime::{Environment, tls};
 
 /// The webhook cannot run.
@@ -40,7 +41,8 @@ pub enum Error {
 pub async fn run(env: Environment, config: Arc<Config>, sources: Arc<Sources>) -> Result<(), Error> {
     let certificate = tls::Certificate::load(&config.webhook.tls_dir, &env.registry).map_err(Error::Certificate)?;
     let tls = certificate.config();
-    tokio::spawn(certificate.follow(env.health.check("certificate"), env.shutdown.clone()));
+    let follow = certificate.follow(env.health.check("certificate"), env.shutdown.clone());
+    essential("certificate", &env.shutdown, follow);
     // Followed for the memory of when a revision was first seen; verdicts ask live.
     let _following = sources.follow(&env.shutdown);
     let router = router(&env, &config, sources)?;
@@ -56,7 +58,7 @@ pub async fn run(env: Environment, config: Arc<Config>, sources: Arc<Sources>) -
 pub fn router(env: &Environment, config: &Config, sources: Arc<Sources>) -> Result<axum::Router, Error> {
     let view = View::new(config.webhook.watch_silence);
     view.follow(Kinds::All, &env.client, &env.shutdown);
-    tokio::spawn(Arc::clone(&view).report(env.health.clone(), env.shutdown.clone()));
+    essential("view", &env.shutdown, Arc::clone(&view).report(env.health.clone(), env.shutdown.clone()));
     let metrics = metrics::Metrics::new(&env.registry).map_err(Error::Metrics)?;
     let judge = decide::Judge::new(view, sources, config.settings(), env.client.clone());
     Ok(serve::router(judge, metrics, env))
