@@ -4,10 +4,11 @@
 //! Never: the environment. Only `main` reads that, and hands it in as [`Overrides`].
 
 mod duration;
+mod sources;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_yaml_ng::Value;
+
+pub use sources::{ConftoolSource, DnsSource, Network, PrometheusSource, Source};
 
 /// The validated configuration.
 #[derive(Debug, Clone)]
@@ -62,58 +65,6 @@ impl Config {
                 .collect(),
         }
     }
-}
-
-/// The addresses of a datacenter.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Network {
-    /// The datacenter's name.
-    pub datacenter: String,
-    /// Its networks, as `address/prefix length`.
-    pub cidrs: Vec<String>,
-}
-
-/// A named source of truth.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Source {
-    /// Its name, which `spec.evidence[].source` may give.
-    pub name: String,
-    /// conftool's etcd.
-    pub conftool: ConftoolSource,
-}
-
-/// Where conftool keeps its state: etcd's v2 API.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ConftoolSource {
-    /// URLs of the members of one etcd cluster; tried in turn.
-    pub endpoints: Vec<String>,
-    /// conftool's `namespace` and `api_version`: the key below which `discovery` lies.
-    #[serde(default = "conftool_namespace")]
-    pub namespace: String,
-    /// How long one request may take.
-    #[serde(default = "two_seconds", deserialize_with = "duration::deserialize")]
-    #[schemars(with = "String")]
-    pub timeout: Duration,
-    /// A PEM file with the authorities that etcd's certificate may be from.
-    #[serde(default)]
-    pub ca_file: Option<PathBuf>,
-    /// A file with the user name.
-    #[serde(default)]
-    pub username_file: Option<PathBuf>,
-    /// A file with the password.
-    #[serde(default)]
-    pub password_file: Option<PathBuf>,
-}
-
-fn conftool_namespace() -> String {
-    "/conftool/v1".to_owned()
-}
-
-fn two_seconds() -> Duration {
-    Duration::from_secs(2)
 }
 
 /// An identity that is trusted with some requests.
@@ -382,35 +333,29 @@ impl Config {
                     format!("{:?} stands twice: give each source its own name", source.name),
                 );
             }
-            let conftool = &source.conftool;
-            if conftool.endpoints.is_empty() {
-                wrong(&format!("{path}.conftool.endpoints"), "is empty: write at least one URL of etcd".to_owned());
-            }
-            for endpoint in &conftool.endpoints {
-                let url = reqwest::Url::parse(endpoint).ok();
-                if !url.is_some_and(|url| matches!(url.scheme(), "http" | "https") && url.host().is_some()) {
-                    wrong(
-                        &format!("{path}.conftool.endpoints"),
-                        format!("{endpoint:?} is not a URL such as https://etcd.example:2379"),
-                    );
-                }
-            }
-            if !conftool.namespace.starts_with('/') {
-                wrong(&format!("{path}.conftool.namespace"), "must begin with /, as /conftool/v1 does".to_owned());
-            }
-            if conftool.username_file.is_some() != conftool.password_file.is_some() {
-                wrong(
-                    &format!("{path}.conftool"),
-                    "usernameFile and passwordFile go together: write both or none".to_owned(),
-                );
+            for (below, message) in sources::wrong(source, &self.networks) {
+                wrong(&format!("{path}{below}"), message);
             }
         }
         for (index, network) in self.networks.iter().enumerate() {
+            if !is_label(&network.datacenter) {
+                wrong(
+                    &format!("networks[{index}].datacenter"),
+                    format!("{:?} is not a name: use a-z, 0-9 and -", network.datacenter),
+                );
+            }
             for cidr in &network.cidrs {
-                if !is_cidr(cidr) {
+                let overlaps = |other: &&Network| {
+                    let shares = |net: &ipnet::IpNet| net.contains(cidr) || cidr.contains(net);
+                    other.datacenter != network.datacenter && other.cidrs.iter().any(shares)
+                };
+                if let Some(other) = self.networks[..index].iter().find(overlaps) {
                     wrong(
                         &format!("networks[{index}].cidrs"),
-                        format!("{cidr:?} is not a network such as 10.64.0.0/12"),
+                        format!(
+                            "{cidr} overlaps with a network of {}: an address belongs to one datacenter",
+                            other.datacenter
+                        ),
                     );
                 }
             }
@@ -435,14 +380,6 @@ fn one(path: &str, message: String) -> ConfigErrors {
 fn is_label(name: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     (1..=63).contains(&name.len()) && name.chars().all(inner) && !name.starts_with('-') && !name.ends_with('-')
-}
-
-fn is_cidr(text: &str) -> bool {
-    text.split_once('/').is_some_and(|(address, length)| match (address.parse::<IpAddr>(), length.parse::<u8>()) {
-        (Ok(IpAddr::V4(_)), Ok(length)) => length <= 32,
-        (Ok(IpAddr::V6(_)), Ok(length)) => length <= 128,
-        _ => false,
-    })
 }
 
 /// The file's sections, each read by itself.

@@ -3,7 +3,7 @@
 //! Never: I/O, a clock, or a way from "no answer" to "not serving". A source that was expected to answer and did not is
 //! [`Why::NotAnswered`], and that closes the guard like any other [`Says::Unknown`].
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::pooling::{Mode, Pooling};
 
@@ -46,11 +46,17 @@ pub enum Why {
     NotNamed,
     /// The spec expects an answer and there is none.
     NotAnswered,
+    /// The source has not been watched for long enough to say that nobody holds an older answer.
+    Unsettled,
+    /// The source says itself that its answer lacks something.
+    Incomplete,
+    /// The answer is too old.
+    Stale,
 }
 
 impl Why {
     /// All of them, for documentation and tests.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Missing,
         Self::Malformed,
         Self::Unreachable,
@@ -59,6 +65,9 @@ impl Why {
         Self::NotConfigured,
         Self::NotNamed,
         Self::NotAnswered,
+        Self::Unsettled,
+        Self::Incomplete,
+        Self::Stale,
     ];
 
     /// The CamelCase name that status and metrics carry.
@@ -72,6 +81,9 @@ impl Why {
             Self::NotConfigured => "NotConfigured",
             Self::NotNamed => "NotNamed",
             Self::NotAnswered => "NotAnswered",
+            Self::Unsettled => "Unsettled",
+            Self::Incomplete => "Incomplete",
+            Self::Stale => "Stale",
         }
     }
 }
@@ -126,7 +138,7 @@ pub struct Datacenter {
     pub name: String,
     /// What follows.
     pub state: State,
-    /// One answer for each entry of `spec.evidence`, in that order.
+    /// One answer for each entry of `spec.evidence` that tells of it, in that order.
     pub answers: Vec<Answer>,
 }
 
@@ -154,6 +166,10 @@ impl Conclusion {
     }
 }
 
+/// An answer that was read longer ago than this is no proof that nothing arrives: questions take at most four seconds, and a
+/// refusal reuses an answer for one.
+pub const MAX_AGE: SignedDuration = SignedDuration::from_secs(6);
+
 /// Draws the conclusion. `answers` may be in any order, incomplete, or about datacenters that nobody asked for.
 ///
 /// An answer is used only for an evidence name and a datacenter that the spec names; where one is missing,
@@ -170,6 +186,7 @@ pub fn conclude(here: &str, pooling: &Pooling, answers: &[Answer], now: Timestam
             let answers: Vec<Answer> = pooling
                 .evidence
                 .iter()
+                .filter(|evidence| name == here || !evidence.arm.is_local())
                 .map(|evidence| {
                     let stand_in = |why, detail: &str| Answer {
                         evidence: evidence.name.clone(),
@@ -184,7 +201,11 @@ pub fn conclude(here: &str, pooling: &Pooling, answers: &[Answer], now: Timestam
                     let mut about =
                         answers.iter().filter(|answer| answer.evidence == evidence.name && answer.datacenter == name);
                     match (about.next(), about.next()) {
-                        (Some(answer), None) if named || answer.says.is_traffic() => answer.clone(),
+                        (Some(answer), None) if answer.says.is_traffic() => answer.clone(),
+                        (Some(answer), None) if now.duration_since(answer.read) > MAX_AGE => {
+                            stand_in(Why::Stale, "the answer is too old")
+                        }
+                        (Some(answer), None) if named => answer.clone(),
                         (Some(_), None) => stand_in(Why::NotNamed, "spec.datacenters does not name it"),
                         // Two answers from one source are as good as none, unless one of them saw traffic.
                         (Some(first), Some(second)) => [first, second]
@@ -244,9 +265,14 @@ impl Memory {
     /// Status is believed only where its revision is the one just read: another one says nothing about this one.
     pub fn after(record: Record, before: Option<Self>, status: Option<Self>, now: Timestamp) -> Self {
         let same = |memory: &Self| memory.record.revision == record.revision && memory.since <= now;
+        // A revision has one value. Another one under the same number comes from a restored store: what was remembered of it,
+        // here or in status, says nothing.
+        let restored =
+            before.is_some_and(|before| before.record.revision == record.revision && before.record != record);
+        let same = |memory: &Self| !restored && same(memory);
         // Whoever has seen this revision for longer knows more of what came before it. Status holds whole seconds, so less
         // than one is no difference.
-        let second = jiff::SignedDuration::from_secs(1);
+        let second = SignedDuration::from_secs(1);
         let (before_same, status_same) = (before.filter(same), status.filter(same));
         let seen = match (before_same, status_same) {
             (Some(before), Some(status)) if before.since.duration_since(status.since) < second => Some(before),
@@ -255,7 +281,7 @@ impl Memory {
         if let Some(memory) = seen {
             return Self { record, ..memory };
         }
-        let ttl = |record: &Record| jiff::SignedDuration::from_secs(i64::from(record.ttl));
+        let ttl = |record: &Record| SignedDuration::from_secs(i64::from(record.ttl));
         let later = |from: Timestamp, record: &Record| from.checked_add(ttl(record)).unwrap_or(Timestamp::MAX);
         let mut held_until = later(now, &record);
         if let Some(memory) = before {

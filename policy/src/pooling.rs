@@ -1,5 +1,7 @@
 //! A `ServicePooling` as the decision sees it: converted from the API type once, when the object is read.
 
+use jiff::Timestamp;
+
 use crate::selector::Selector;
 
 /// Namespace and name of a `ServicePooling`.
@@ -52,6 +54,19 @@ pub struct Pooling {
     pub evidence: Vec<Evidence>,
     /// Refuse, or only warn.
     pub enforcement: Enforcement,
+    /// Drift that somebody knows of, for a time.
+    pub accepted: Vec<Accepted>,
+}
+
+/// Drift that somebody knows of: it silences an alert, and changes no verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// Which kind, by the name of its reason code.
+    pub drift: String,
+    /// Why it is accepted.
+    pub because: String,
+    /// Until when.
+    pub until: Timestamp,
 }
 
 /// How a service is meant to be pooled.
@@ -96,4 +111,96 @@ pub enum Arm {
         /// `dnsdisc` of the discovery record.
         record: String,
     },
+    /// Authoritative DNS servers.
+    Dns {
+        /// The configured source; `None` is the only one of its kind.
+        source: Option<String>,
+        /// The name that clients look up.
+        name: String,
+    },
+    /// This datacenter's Prometheus.
+    Prometheus {
+        /// The configured source; `None` is the only one of its kind.
+        source: Option<String>,
+        /// The query, with its placeholders.
+        query: String,
+        /// Above it, traffic arrives.
+        threshold: Threshold,
+    },
+}
+
+impl Arm {
+    /// Whether it tells of this datacenter alone. Of another one, no answer of it is expected.
+    pub fn is_local(&self) -> bool {
+        matches!(self, Self::Prometheus { .. })
+    }
+
+    /// Whether it shows what happens, and has no switch of its own.
+    pub fn only_observes(&self) -> bool {
+        matches!(self, Self::Dns { .. } | Self::Prometheus { .. })
+    }
+
+    /// The word for it in messages.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Declared { .. } => "declared",
+            Self::Conftool { .. } => "conftool",
+            Self::Dns { .. } => "dns",
+            Self::Prometheus { .. } => "prometheus",
+        }
+    }
+}
+
+/// A number of thousandths, as a Kubernetes quantity such as `500m` gives it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Threshold {
+    /// Thousandths.
+    pub thousandths: u64,
+}
+
+impl Threshold {
+    /// As a number.
+    pub fn value(self) -> f64 {
+        self.thousandths as f64 / 1000.0
+    }
+}
+
+/// What is not a [`Threshold`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotAThreshold;
+
+impl std::str::FromStr for Threshold {
+    type Err = NotAThreshold;
+
+    /// Reads `2`, `0.5` or `500m`: at most nine digits before the point and three behind it.
+    fn from_str(text: &str) -> Result<Self, NotAThreshold> {
+        let digits = |text: &str, most: usize| {
+            let right = (1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+            right.then(|| text.parse::<u64>().ok()).flatten().ok_or(NotAThreshold)
+        };
+        let thousandths = match (text.strip_suffix('m'), text.split_once('.')) {
+            (Some(thousandths), _) => digits(thousandths, 12)?,
+            (None, Some((whole, part))) => {
+                let scale = [100, 10, 1];
+                digits(whole, 9)? * 1000 + digits(part, 3)? * scale[part.len() - 1]
+            }
+            (None, None) => digits(text, 9)? * 1000,
+        };
+        Ok(Self { thousandths })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_threshold_is_read_as_a_quantity() {
+        for (text, thousandths) in [("2", 2000), ("0.5", 500), ("500m", 500), ("0", 0), ("1.25", 1250), ("0.001", 1)] {
+            assert_eq!(text.parse(), Ok(Threshold { thousandths }), "{text}");
+        }
+        for text in ["", "-1", "1.", ".5", "0.0001", "1e3", "m", "1.5m", "+1", "NaN", "1k", "12345678901"] {
+            assert_eq!(text.parse::<Threshold>(), Err(NotAThreshold), "{text}");
+        }
+    }
 }

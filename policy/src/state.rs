@@ -119,6 +119,18 @@ impl Kind {
     }
 }
 
+/// How a workload's pods are replaced by newer ones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Replacement {
+    /// Some at a time.
+    #[default]
+    Gradual,
+    /// `maxUnavailable` lets all of them go at once.
+    AllAtOnce,
+    /// `strategy: Recreate`: all go before the first new one comes.
+    Recreate,
+}
+
 /// A workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workload {
@@ -134,6 +146,8 @@ pub struct Workload {
     pub template_labels: Labels,
     /// How many pods it wants.
     pub replicas: i32,
+    /// How its pods are replaced.
+    pub replacement: Replacement,
     /// How many it has.
     pub current: i32,
     /// How many of them are Ready.

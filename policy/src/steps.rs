@@ -28,6 +28,11 @@ pub enum Step {
         /// The entry of `spec.evidence`.
         evidence: String,
     },
+    /// Wait until the source of this entry, which only observes, sees no traffic any more.
+    Quiet {
+        /// The entry of `spec.evidence`.
+        evidence: String,
+    },
     /// Wait for this long.
     Wait {
         /// Seconds.
@@ -42,13 +47,16 @@ pub enum Step {
 /// The steps after which the same request passes.
 pub fn steps(pooling: &Pooling, conclusion: &Conclusion, remaining: Option<i64>) -> Vec<Step> {
     let here = conclusion.here();
-    let (mut pools, mut depools, mut looks) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut pools, mut depools, mut looks, mut quiet) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut stuck = false;
     for entry in &pooling.evidence {
         let says = |answers: &[crate::evidence::Answer]| {
             answers.iter().find(|answer| answer.evidence == entry.name).map(|answer| answer.says.clone())
         };
         match says(&here.answers) {
+            Some(Says::Serving) if entry.arm.only_observes() => {
+                quiet.push(Step::Quiet { evidence: entry.name.clone() });
+            }
             Some(Says::Serving) => {
                 let elsewhere: Vec<_> =
                     conclusion.elsewhere().map(|datacenter| (&datacenter.name, says(&datacenter.answers))).collect();
@@ -73,10 +81,10 @@ pub fn steps(pooling: &Pooling, conclusion: &Conclusion, remaining: Option<i64>)
     }
     let mut steps = if stuck {
         return vec![Step::AskForHelp];
-    } else if pools.is_empty() && depools.is_empty() {
+    } else if pools.is_empty() && depools.is_empty() && quiet.is_empty() {
         looks
     } else {
-        pools.into_iter().chain(depools).collect()
+        pools.into_iter().chain(depools).chain(quiet).collect()
     };
     if let (true, Some(seconds)) = (steps.is_empty(), remaining) {
         steps.push(Step::Wait { seconds });
@@ -108,8 +116,10 @@ pub fn command(pooling: &Pooling, step: &Step) -> String {
             let Key { namespace, name } = &pooling.key;
             format!("kubectl -n {namespace} patch servicepooling {name} --type=json -p '{patch}'")
         }
-        None => String::new(),
+        // What only observes has no switch.
+        _ => String::new(),
     };
+    let Key { namespace, name: service } = &pooling.key;
     match step {
         Step::Pool { evidence, datacenter } => switch(evidence, datacenter, true),
         Step::Depool { evidence, datacenter } => switch(evidence, datacenter, false),
@@ -118,6 +128,16 @@ pub fn command(pooling: &Pooling, step: &Step) -> String {
                 format!("look: confctl --object-type discovery select 'dnsdisc={record}' get")
             }
             _ => format!("look: kubectl -n {} describe servicepooling {}", pooling.key.namespace, pooling.key.name),
+        },
+        Step::Quiet { evidence } => match entry(pooling, evidence) {
+            Some((_, Evidence { arm: Arm::Dns { name, .. }, .. })) => {
+                format!(
+                    "wait until DNS no longer leads {name} here: kubectl -n {namespace} get servicepooling {service} -w"
+                )
+            }
+            _ => {
+                format!("wait until {evidence} sees no traffic: kubectl -n {namespace} get servicepooling {service} -w")
+            }
         },
         Step::Wait { seconds } => format!("wait {seconds} s"),
         Step::AskForHelp => "ask for help: no other datacenter is known that could take the traffic".to_owned(),

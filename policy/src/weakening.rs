@@ -6,8 +6,9 @@ use crate::pooling::{Arm, Enforcement, Evidence, Mode, Pooling};
 
 /// Whether the change from `old` to `new` may open the guard.
 ///
-/// Harmless: more evidence, `Warn` to `Enforce`, intent (datacenters, minimum), no longer calling pods expendable, and any
-/// change of `declared.pooledIn`, which is the switch of that source itself.
+/// Harmless: more evidence, `Warn` to `Enforce`, intent (datacenters, minimum, accepted drift), no longer calling pods
+/// expendable, and any change of `declared.pooledIn`, which is the switch of that source
+/// itself.
 pub fn weakens(old: &Pooling, new: &Pooling) -> bool {
     let Pooling {
         key: _,
@@ -19,6 +20,7 @@ pub fn weakens(old: &Pooling, new: &Pooling) -> bool {
         min_pooled_datacenters: _,
         evidence,
         enforcement,
+        accepted: _,
     } = new;
     let expendable = expendable.is_some() && *expendable != old.expendable;
     let mode = old.mode == Mode::ActivePassive && *mode == Mode::ActiveActive;

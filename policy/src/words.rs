@@ -11,7 +11,7 @@ use crate::doors::Effect;
 use crate::evidence::{Answer, Conclusion, Says, State as Serving};
 use crate::given::{Known, Settings};
 use crate::guarded::{Concern, Concerned};
-use crate::pooling::{Arm, Key, Pooling};
+use crate::pooling::{Key, Pooling};
 use crate::request::Request;
 
 use crate::state::State;
@@ -236,7 +236,7 @@ fn evidence(pooling: &Pooling, conclusion: &Conclusion, now: Timestamp) -> Strin
                 .filter_map(|datacenter| of(&datacenter.answers).map(|answer| (datacenter, answer)))
                 .map(|(datacenter, answer)| format!("{} {}", plain(&datacenter.name), cut(&plain(&answer.detail), 120)))
                 .collect();
-            let mut part = format!("{}: {}", source(&entry.arm), said.join(", "));
+            let mut part = format!("{}: {}", entry.arm.as_str(), said.join(", "));
             if let Some(answer) = of(&conclusion.here().answers) {
                 let age = now.duration_since(answer.read).as_millis().max(0);
                 match answer.revision {
@@ -249,13 +249,6 @@ fn evidence(pooling: &Pooling, conclusion: &Conclusion, now: Timestamp) -> Strin
         })
         .collect();
     format!("  evidence:  {}", parts.join("; "))
-}
-
-fn source(arm: &Arm) -> &'static str {
-    match arm {
-        Arm::Declared { .. } => "declared",
-        Arm::Conftool { .. } => "conftool",
-    }
 }
 
 fn next(told: &Told<'_>, pooling: &Pooling, conclusion: &Conclusion) -> Vec<String> {

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use poolguard_policy::evidence::{Answer, Memory, Record, Says, State, Why, conclude, doubt_active_passive};
-use poolguard_policy::pooling::{Arm, Enforcement, Evidence, Key, Mode, Pooling};
+use poolguard_policy::pooling::{Arm, Enforcement, Evidence, Key, Mode, Pooling, Threshold};
 use poolguard_policy::selector::Selector;
+use poolguard_policy::sighting::{Sighting, ttl};
 use poolguard_policy::steps::{Step, command, steps};
 use proptest::prelude::*;
 
@@ -26,16 +27,15 @@ fn says() -> impl Strategy<Value = Says> {
 
 /// One to three sources, of which each says something about each datacenter.
 fn evidence() -> impl Strategy<Value = Vec<Vec<Says>>> {
-    prop::collection::vec(prop::collection::vec(says(), DATACENTERS.len()), 1..4)
+    prop::collection::vec(prop::collection::vec(says(), DATACENTERS.len()), 1..5)
 }
 
 fn pooling(sources: usize, mode: Mode, declared: bool) -> Pooling {
-    let arm = |index: usize| {
-        if declared && index == 0 {
-            Arm::Declared { pooled_in: vec!["eqiad".to_owned()] }
-        } else {
-            Arm::Conftool { source: None, record: format!("record-{index}") }
-        }
+    let arm = |index: usize| match index {
+        0 if declared => Arm::Declared { pooled_in: vec!["eqiad".to_owned()] },
+        1 => Arm::Dns { source: None, name: "service.example".to_owned() },
+        2 => Arm::Prometheus { source: None, query: "q".to_owned(), threshold: Threshold::default() },
+        _ => Arm::Conftool { source: None, record: format!("record-{index}") },
     };
     Pooling {
         key: Key { namespace: "space".to_owned(), name: "service".to_owned() },
@@ -47,6 +47,7 @@ fn pooling(sources: usize, mode: Mode, declared: bool) -> Pooling {
         min_pooled_datacenters: 1,
         evidence: (0..sources).map(|index| Evidence { name: format!("e{index}"), arm: arm(index) }).collect(),
         enforcement: Enforcement::Enforce,
+        accepted: Vec::new(),
     }
 }
 
@@ -75,11 +76,21 @@ fn open(pooling: &Pooling, answers: &[Answer]) -> bool {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// More evidence of traffic, an answer replaced by `Unknown`, or one dropped, never opens a closed guard.
+    /// More evidence of traffic, an answer replaced by `Unknown`, one dropped, doubled or made older, never opens a closed
+    /// guard.
     #[test]
-    fn no_worse_evidence_opens_the_guard(said in evidence(), at in any::<prop::sample::Index>(), why in 0..Why::ALL.len()) {
+    fn no_worse_evidence_opens_the_guard(
+        said in evidence(),
+        at in any::<prop::sample::Index>(),
+        why in 0..Why::ALL.len(),
+        ages in prop::collection::vec(0i64..20_000, 12),
+        older in 0i64..20_000,
+    ) {
         let pooling = pooling(said.len(), Mode::ActiveActive, false);
-        let before = answers(&said);
+        let mut before = answers(&said);
+        for (answer, age) in before.iter_mut().zip(ages) {
+            answer.read = now() - SignedDuration::from_millis(age);
+        }
         let closed = !open(&pooling, &before);
         let at = at.index(before.len());
         let mut traffic = before.clone();
@@ -90,7 +101,12 @@ proptest! {
         dropped.remove(at);
         let mut doubled = before.clone();
         doubled.push(before[at].clone());
-        for worse in [traffic, unknown, dropped, doubled] {
+        let mut aged = before.clone();
+        aged[at].read -= SignedDuration::from_millis(older);
+        let mut more = pooling.clone();
+        more.evidence.push(Evidence { name: "further".to_owned(), arm: pooling.evidence[0].arm.clone() });
+        prop_assert!(!(closed && open(&more, &before)), "one more source that is expected, and does not answer");
+        for worse in [traffic, unknown, dropped, doubled, aged] {
             prop_assert!(!(closed && open(&pooling, &worse)));
         }
     }
@@ -101,6 +117,9 @@ proptest! {
         let pooling = pooling(said.len(), Mode::ActiveActive, false);
         let every = said.iter().all(|row| row[1] == Says::NotServing);
         prop_assert_eq!(open(&pooling, &answers(&said)), every);
+        let mut old = answers(&said);
+        old[1].read -= SignedDuration::from_secs(7);
+        prop_assert!(!open(&pooling, &old), "an old answer is no proof");
         let mut unnamed = pooling.clone();
         unnamed.datacenters.retain(|name| name != "eqiad");
         prop_assert!(!open(&unnamed, &answers(&said)), "a datacenter that the spec does not name is unknown");
@@ -163,6 +182,34 @@ proptest! {
         prop_assert_eq!(again, last, "reading the same revision again changes nothing");
         if again.says(asked) == Says::NotServing {
             prop_assert!(held.is_none_or(|held| held <= asked));
+        }
+    }
+
+    /// A name is believed to lead elsewhere only when no client can hold an answer that led here: every TTL that was seen is
+    /// over, and without a sighting the longest one.
+    #[test]
+    fn a_name_leads_elsewhere_only_after_every_ttl(
+        looks in prop::collection::vec((prop::option::of(any::<u32>()), 1i64..400), 1..12),
+        wait in 0i64..1000,
+    ) {
+        let longest = SignedDuration::from_secs(300);
+        let (mut memory, mut time, mut held, mut sighted) = (None, now(), now() + longest, false);
+        let mut last = None;
+        for (seen, after) in looks {
+            let seen = seen.map(|seconds| ttl(seconds).min(longest));
+            if let Some(ttl) = seen {
+                held = if sighted { held.max(time + ttl) } else { time + ttl };
+                sighted = true;
+            }
+            memory = Some(Sighting::after(memory, seen, longest, time));
+            last = seen;
+            time += SignedDuration::from_secs(after);
+        }
+        let asked = time + SignedDuration::from_secs(wait);
+        let says = memory.expect("at least one look").says(asked);
+        prop_assert_eq!(says == Says::Serving, last.is_some());
+        if says == Says::NotServing {
+            prop_assert!(held <= asked);
         }
     }
 

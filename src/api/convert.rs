@@ -9,12 +9,12 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
 use poolguard_policy::evidence::{Memory, Record};
-use poolguard_policy::pooling::{self, Arm, Evidence, Key, Pooling};
+use poolguard_policy::pooling::{self, Accepted, Arm, Evidence, Key, Pooling};
 use poolguard_policy::selector::{Operator, Requirement, Selector};
 use thiserror::Error;
 
 use super::conditions::SERVING;
-use super::{Enforcement, PoolingMode, ServicePooling, ServicePoolingStatus};
+use super::{Enforcement, EvidenceSource, PoolingMode, ServicePooling, ServicePoolingStatus};
 
 /// A `ServicePooling` that this version cannot act on.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -28,6 +28,9 @@ pub enum ConvertError {
     /// An entry of `evidence` has no arm, or several, that this version knows.
     #[error("evidence {0:?} names no source that this version knows, or several")]
     Arm(String),
+    /// A threshold is no number.
+    #[error("the threshold {0:?} is not a number such as 2, 0.5 or 500m")]
+    Threshold(String),
     /// There is no evidence at all.
     #[error("no evidence is named")]
     NoEvidence,
@@ -49,16 +52,7 @@ pub fn pooling(resource: &ServicePooling) -> Result<Pooling, ConvertError> {
     let evidence = spec
         .evidence
         .iter()
-        .map(|entry| {
-            let arm = match (&entry.declared, &entry.conftool) {
-                (Some(declared), None) => Arm::Declared { pooled_in: declared.pooled_in.clone() },
-                (None, Some(conftool)) => {
-                    Arm::Conftool { source: entry.source.clone(), record: conftool.record.clone() }
-                }
-                _ => return Err(ConvertError::Arm(entry.name.clone())),
-            };
-            Ok(Evidence { name: entry.name.clone(), arm })
-        })
+        .map(|entry| Ok(Evidence { name: entry.name.clone(), arm: arm(entry)? }))
         .collect::<Result<_, _>>()?;
     Ok(Pooling {
         key: Key { namespace: resource.namespace().unwrap_or_default(), name: resource.name_any() },
@@ -76,7 +70,34 @@ pub fn pooling(resource: &ServicePooling) -> Result<Pooling, ConvertError> {
             Enforcement::Enforce => pooling::Enforcement::Enforce,
             Enforcement::Warn => pooling::Enforcement::Warn,
         },
+        accepted: spec
+            .accepted_drift
+            .iter()
+            .map(|accepted| Accepted {
+                drift: accepted.drift.clone(),
+                because: accepted.reason.clone(),
+                until: accepted.expires.0,
+            })
+            .collect(),
     })
+}
+
+fn arm(entry: &EvidenceSource) -> Result<Arm, ConvertError> {
+    let source = || entry.source.clone();
+    let declared = entry.declared.as_ref().map(|declared| Arm::Declared { pooled_in: declared.pooled_in.clone() });
+    let conftool =
+        entry.conftool.as_ref().map(|conftool| Arm::Conftool { source: source(), record: conftool.record.clone() });
+    let dns = entry.dns.as_ref().map(|dns| Arm::Dns { source: source(), name: dns.name.clone() });
+    let prometheus = entry.prometheus.as_ref().map(|prometheus| {
+        let threshold =
+            prometheus.threshold.parse().map_err(|_| ConvertError::Threshold(prometheus.threshold.clone()))?;
+        Ok(Arm::Prometheus { source: source(), query: prometheus.query.clone(), threshold })
+    });
+    let mut arms = declared.into_iter().chain(conftool).chain(dns).map(Ok).chain(prometheus);
+    match (arms.next(), arms.next()) {
+        (Some(arm), None) => arm,
+        _ => Err(ConvertError::Arm(entry.name.clone())),
+    }
 }
 
 /// Converts a label selector.

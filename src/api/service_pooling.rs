@@ -107,6 +107,16 @@ pub struct ServicePoolingSpec {
     /// Whether a removal is refused while the service serves here, or only warned about.
     #[serde(default)]
     pub enforcement: Enforcement,
+
+    /// Drift that somebody knows of, with a reason and an expiry. It silences the alert, and changes no verdict.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(
+        merge_strategy = kube::core::ListMerge::Map(vec!["drift".into()]),
+        validation = kube::core::Rule::new("self.all(a, self.exists_one(b, a.drift == b.drift))")
+            .message("a drift stands twice in the list: write each reason code once")
+    )]
+    pub accepted_drift: Vec<AcceptedDrift>,
 }
 
 fn one() -> i32 {
@@ -146,8 +156,8 @@ pub struct DatacenterRef {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
-    validation = kube::core::Rule::new("[has(self.declared), has(self.conftool)].filter(set, set).size() == 1")
-        .message("each entry of evidence names exactly one source: write either declared or conftool; for two sources write two entries")
+    validation = kube::core::Rule::new("[has(self.declared), has(self.conftool), has(self.dns), has(self.prometheus)].filter(set, set).size() == 1")
+        .message("each entry of evidence names exactly one source: write one of declared, conftool, dns and prometheus; for two sources write two entries")
 )]
 #[x_kube(
     validation = kube::core::Rule::new("!has(self.source) || !has(self.declared)")
@@ -170,6 +180,15 @@ pub struct EvidenceSource {
     /// A discovery record of conftool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conftool: Option<ConftoolEvidence>,
+
+    /// A name that clients look up, asked of the authoritative servers. The operator's configuration says which addresses
+    /// belong to which datacenter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<DnsEvidence>,
+
+    /// Traffic that this datacenter's Prometheus sees.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prometheus: Option<PrometheusEvidence>,
 }
 
 /// The declared state.
@@ -189,6 +208,53 @@ pub struct ConftoolEvidence {
     /// The record's `dnsdisc`.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$"))]
     pub record: String,
+}
+
+/// A name in DNS.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DnsEvidence {
+    /// The name that clients look up, whole: `eventgate-main.discovery.wmnet`.
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(
+            pattern = r"^[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?)*\.?$"
+        )
+    )]
+    pub name: String,
+}
+
+/// A query to Prometheus.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PrometheusEvidence {
+    /// An instant query that yields one series, and none where the scrape is lost. `$service`, `$datacenter` and
+    /// `$namespace` inside of quotes stand for this resource's name, this datacenter and this namespace.
+    #[schemars(length(min = 1, max = 4096))]
+    pub query: String,
+
+    /// Above this number there is traffic: `2`, `0.5` or `500m`.
+    #[serde(default = "zero")]
+    #[schemars(length(max = 14), regex(pattern = r"^([0-9]{1,9}(\.[0-9]{1,3})?|[0-9]{1,12}m)$"))]
+    pub threshold: String,
+}
+
+fn zero() -> String {
+    "0".to_owned()
+}
+
+/// Drift that somebody knows of.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AcceptedDrift {
+    /// The reason code of the drift, such as Snowflake.
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Z][A-Za-z]*$"))]
+    pub drift: String,
+    /// Why it is accepted, for people: a ticket, a sentence.
+    #[schemars(length(min = 1, max = 256))]
+    pub reason: String,
+    /// When it is accepted no longer.
+    pub expires: Time,
 }
 
 /// What the controller observed.
@@ -220,6 +286,11 @@ pub struct ServicePoolingStatus {
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
     pub datacenters: Vec<DatacenterStatus>,
 
+    /// What disagrees, the gravest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Atomic)]
+    pub drift: Vec<DriftStatus>,
+
     /// Ready, Serving, Guarded, Consistent and SourcesReady.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".into()]))]
@@ -238,6 +309,19 @@ pub struct WorkloadStatus {
     pub replicas: i32,
     /// How many of them are Ready.
     pub ready: i32,
+}
+
+/// One disagreement.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct DriftStatus {
+    /// Its reason code.
+    pub reason: String,
+    /// A sentence for people.
+    pub message: String,
+    /// Until when spec.acceptedDrift silences its alert.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted_until: Option<Time>,
 }
 
 /// What is known about one datacenter.

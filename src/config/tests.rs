@@ -9,7 +9,10 @@ datacenter: codfw
 contact: "#sre"
 runbookURL: https://wikitech.example/poolguard
 networks: [{datacenter: codfw, cidrs: ["10.192.0.0/12", "2620:0:860::/46"]}]
-sources: [{name: main, conftool: {endpoints: ["https://conf2004.example:4001"], timeout: 1500ms}}]
+sources:
+- {name: main, conftool: {endpoints: ["https://conf2004.example:4001"], timeout: 1500ms}}
+- {name: gdnsd, dns: {servers: ["10.3.0.1", "[2620:0:861::1]:5353"], clientNetworks: ["10.64.0.0/12"]}}
+- {name: k8s, prometheus: {url: "https://prometheus.example/k8s", bearerTokenFile: /token}}
 evidenceTimeout: 2s
 trustedIdentities: [{user: "system:serviceaccount:argo:rollouts", resources: [pods], verbs: [DELETE]}]
 webhook: {listen: "127.0.0.1:9443", watchSilence: 2m}
@@ -20,8 +23,13 @@ log: {format: text}
     let overrides = Overrides { datacenter: Some("eqiad".to_owned()), ..Overrides::default() };
     let config = Config::parse(text, overrides).expect("a complete file");
     assert_eq!(config.datacenter, "eqiad");
-    assert_eq!(config.sources[0].conftool.timeout, Duration::from_millis(1500));
-    assert_eq!(config.sources[0].conftool.namespace, "/conftool/v1");
+    let conftool = config.sources[0].conftool.as_ref().expect("a conftool source");
+    assert_eq!(conftool.timeout, Duration::from_millis(1500));
+    assert_eq!(conftool.namespace, "/conftool/v1");
+    let dns = config.sources[1].dns.as_ref().expect("a dns source");
+    let servers: Vec<String> = dns.servers.iter().map(ToString::to_string).collect();
+    assert_eq!(servers, ["10.3.0.1:53", "[2620:0:861::1]:5353"]);
+    assert_eq!(dns.max_ttl, Duration::from_secs(300));
     assert_eq!(config.webhook.watch_silence, Duration::from_secs(120));
     assert_eq!(config.controller.lease_name, "poolguard-controller");
 }
@@ -34,6 +42,9 @@ evidenceTimeout: 30s
 sources:
 - {name: one, conftool: {endpoints: ["nowhere"]}}
 - {name: two, conftool: {endpoints: [], passwrdFile: /x}}
+- {name: both, conftool: {endpoints: ["http://x"]}, prometheus: {url: "http://x"}}
+- {name: dns, dns: {servers: ["ns.example"]}}
+- {name: traffic, prometheus: {url: x, clientKeyFile: /key, interval: 1ms}}
 log: {format: xml}
 networks: [{datacenter: eqiad, cidrs: ["10.0.0.0/40"]}]
 "#;
@@ -43,15 +54,22 @@ networks: [{datacenter: eqiad, cidrs: ["10.0.0.0/40"]}]
         paths,
         [
             "data_center",
+            "networks[0]",
             "sources[1]",
+            "sources[3]",
             "log",
             "datacenter",
             "evidenceTimeout",
             "sources[0].conftool.endpoints",
-            "networks[0].cidrs"
+            "sources[1]",
+            "sources[2].prometheus.url",
+            "sources[2].prometheus",
+            "sources[2].prometheus.interval",
         ]
     );
-    assert!(errors[1].message.contains("passwrdFile"), "{}", errors[1].message);
+    assert!(errors[1].message.contains("10.0.0.0/40"), "{}", errors[1].message);
+    assert!(errors[2].message.contains("passwrdFile"), "{}", errors[2].message);
+    assert!(errors[3].message.contains("ns.example"), "{}", errors[3].message);
 }
 
 #[test]

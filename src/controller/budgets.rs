@@ -69,7 +69,7 @@ mod tests {
     use jiff::Timestamp;
     use poolguard_policy::evidence::{Answer, Says, conclude};
     use poolguard_policy::selector::Selector;
-    use poolguard_policy::state::{Kind, Owner, Placement, References, Workload};
+    use poolguard_policy::state::{Kind, Owner, Placement, References, Replacement, Workload};
 
     fn service(says: Says, replicas: i32) -> Gathered {
         let resource: ServicePooling = serde_yaml_ng::from_str(
@@ -99,6 +99,7 @@ mod tests {
             current: replicas,
             ready: replicas,
             first_ordinal: 0,
+            replacement: Replacement::Gradual,
             never_up: false,
             references: References::default(),
             placement: Placement::default(),
@@ -108,6 +109,8 @@ mod tests {
             pooling,
             conclusion,
             workloads: vec![workload],
+            uncovered: Vec::new(),
+            drifts: Vec::new(),
             labelled: true,
             unreachable: Vec::new(),
         }

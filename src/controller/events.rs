@@ -1,7 +1,8 @@
-//! Events, on transitions of conditions only.
+//! Events, on transitions of conditions and of drift only.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType};
+use poolguard_policy::words::cut;
 
 use crate::api::ServicePoolingStatus;
 use crate::api::conditions::{CONSISTENT, GUARDED, SERVING};
@@ -11,22 +12,39 @@ pub(super) fn transitions(before: Option<&ServicePoolingStatus>, after: &Service
     let of = |status: Option<&ServicePoolingStatus>, kind: &str| -> Option<Condition> {
         status?.conditions.iter().find(|condition| condition.type_ == kind).cloned()
     };
-    [SERVING, GUARDED, CONSISTENT]
-        .into_iter()
-        .filter_map(|kind| {
-            let after = of(Some(after), kind)?;
-            let before = of(before, kind);
-            let same =
-                before.as_ref().is_some_and(|before| before.status == after.status && before.reason == after.reason);
-            let bad = kind != SERVING && after.status == "False" || after.status == "Unknown";
-            let young = before.is_none() && (!bad || kind == GUARDED);
-            (!same && !young).then(|| Event {
-                type_: if bad { EventType::Warning } else { EventType::Normal },
-                reason: after.reason.clone(),
-                note: Some(after.message.clone()),
-                action: format!("{kind}Changed"),
-                secondary: None,
-            })
+    let conditions = [SERVING, GUARDED, CONSISTENT].into_iter().filter_map(|kind| {
+        let after = of(Some(after), kind)?;
+        let before = of(before, kind);
+        let same = before.as_ref().is_some_and(|before| before.status == after.status && before.reason == after.reason);
+        let bad = kind != SERVING && after.status == "False" || after.status == "Unknown";
+        let young = before.is_none() && (!bad || kind == GUARDED);
+        // Drift has Events of its own, one for each kind.
+        let drift = kind == CONSISTENT && after.status == "False";
+        (!same && !young && !drift).then(|| {
+            event(if bad { EventType::Warning } else { EventType::Normal }, &after.reason, &after.message, kind)
         })
-        .collect()
+    });
+    let known = |status: Option<&ServicePoolingStatus>, reason: &str| {
+        status.is_some_and(|status| status.drift.iter().any(|drift| drift.reason == reason))
+    };
+    let appeared = after.drift.iter().filter(|drift| !known(before, &drift.reason)).map(|drift| {
+        let accepted = drift.accepted_until.is_some();
+        event(if accepted { EventType::Normal } else { EventType::Warning }, &drift.reason, &drift.message, CONSISTENT)
+    });
+    let gone = before.map(|before| before.drift.as_slice()).unwrap_or_default().iter();
+    let gone = gone.filter(|drift| !known(Some(after), &drift.reason)).map(|drift| {
+        event(EventType::Normal, "DriftResolved", &format!("no longer {}: {}", drift.reason, drift.message), CONSISTENT)
+    });
+    conditions.chain(appeared).chain(gone).collect()
+}
+
+fn event(kind: EventType, reason: &str, message: &str, condition: &str) -> Event {
+    Event {
+        type_: kind,
+        reason: reason.to_owned(),
+        // The API server takes at most 1,024 bytes.
+        note: Some(cut(message, 1000)),
+        action: format!("{condition}Changed"),
+        secondary: None,
+    }
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use poolguard_policy::drift::{Drift, Workloads, drifts};
 use poolguard_policy::evidence::{Conclusion, conclude};
 use poolguard_policy::pooling::{Key, Pooling, Watched};
-use poolguard_policy::state::{Kind, Release, State, Workload};
+use poolguard_policy::state::{Kind, Namespace, Release, State, Workload};
 
 use crate::api::{self, ServicePooling};
 use crate::cluster::View;
@@ -19,6 +20,10 @@ pub(super) struct Gathered {
     pub(super) pooling: Pooling,
     pub(super) conclusion: Conclusion,
     pub(super) workloads: Vec<Workload>,
+    /// Workloads of the same Helm releases that no `ServicePooling` covers.
+    pub(super) uncovered: Vec<Workload>,
+    /// What disagrees.
+    pub(super) drifts: Vec<Drift>,
     pub(super) labelled: bool,
     /// Sources that cannot be followed.
     pub(super) unreachable: Vec<String>,
@@ -30,9 +35,10 @@ impl Gathered {
         self.workloads.iter().filter_map(|workload| workload.release.as_ref()).collect()
     }
 
-    /// How many of its pods are ready here.
-    pub(super) fn ready(&self) -> i32 {
-        self.workloads.iter().map(|workload| workload.ready).sum()
+    /// What disagrees about it.
+    fn drifts(&self, now: Timestamp) -> Vec<Drift> {
+        let workloads = Workloads { own: self.workloads.iter().collect(), uncovered: self.uncovered.iter().collect() };
+        drifts(&self.pooling, &self.conclusion, &workloads, now)
     }
 }
 
@@ -46,23 +52,46 @@ pub(super) fn gather(view: &View, following: &Following, here: &str, now: Timest
             let state = view.read();
             let namespace = state.namespace(&key.namespace)?;
             let Some(Watched::Known(pooling)) = namespace.poolings.get(&key.name) else { return None };
-            let workloads = namespace
-                .workloads
-                .values()
-                .filter(|workload| workload.kind != Kind::ReplicaSet)
-                .filter(|workload| pooling.selector.matches(&workload.template_labels))
-                .cloned()
-                .collect();
+            let (workloads, uncovered) = workloads(namespace, pooling);
             let (pooling, labelled) = (pooling.clone(), namespace.protected);
             drop(state);
             let remembered = api::remembered(resource.status.as_ref());
             let answers = following.answers(&pooling, &remembered, now);
             let conclusion = conclude(here, &pooling, &answers, now);
-            Some(Gathered { resource, pooling, conclusion, workloads, labelled, unreachable: unreachable.clone() })
+            let mut gathered = Gathered {
+                resource,
+                pooling,
+                conclusion,
+                workloads,
+                uncovered,
+                drifts: Vec::new(),
+                labelled,
+                unreachable: unreachable.clone(),
+            };
+            gathered.drifts = gathered.drifts(now);
+            Some(gathered)
         })
         .collect();
     gathered.sort_by(|a, b| a.pooling.key.cmp(&b.pooling.key));
     gathered
+}
+
+/// The workloads of a service, and those of the same Helm releases that no `ServicePooling` covers.
+fn workloads(namespace: &Namespace, pooling: &Pooling) -> (Vec<Workload>, Vec<Workload>) {
+    let own = |workload: &Workload| pooling.selector.matches(&workload.template_labels);
+    let kept = || namespace.workloads.values().filter(|workload| workload.kind != Kind::ReplicaSet);
+    let releases: BTreeSet<&Release> =
+        kept().filter(|workload| own(workload)).filter_map(|workload| workload.release.as_ref()).collect();
+    let covered = |workload: &Workload| {
+        namespace.poolings.values().any(|watched| match watched {
+            Watched::Known(pooling) => pooling.selector.matches(&workload.template_labels),
+            Watched::Undecodable { .. } => true,
+        })
+    };
+    let uncovered = kept()
+        .filter(|workload| workload.release.as_ref().is_some_and(|release| releases.contains(release)))
+        .filter(|workload| workload.may_carry() && !covered(workload));
+    (kept().filter(|workload| own(workload)).cloned().collect(), uncovered.cloned().collect())
 }
 
 /// A namespace whose label must change.
@@ -100,7 +129,6 @@ pub(super) fn key(gathered: &Gathered) -> &Key {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use poolguard_policy::state::Namespace;
 
     #[test]
     fn namespaces_bear_the_label_exactly_while_they_hold_something_guarded() {

@@ -1,5 +1,6 @@
 //! Metrics of the controller: one set of series for each service, gone with it.
 
+use poolguard_policy::drift::DriftReason;
 use poolguard_policy::evidence::State;
 use prometheus::{IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
 
@@ -46,9 +47,9 @@ impl Metrics {
             drift: IntGaugeVec::new(
                 Opts::new(
                     "poolguard_service_drift",
-                    "1 for the first disagreement of a service; alert on 1 for 15 minutes.",
+                    "1 for each disagreement of a service; alert on accepted=\"false\" for 15 minutes.",
                 ),
-                &["namespace", "service", "reason"],
+                &["namespace", "service", "reason", "accepted"],
             )?,
         };
         registry.register(Box::new(this.leader.clone()))?;
@@ -72,11 +73,18 @@ impl Metrics {
             let labels = [namespace, name, condition.type_.as_str()];
             self.conditions.with_label_values(&labels).set(i64::from(condition.status == "True"));
         }
-        for reason in poolguard_policy::drift::DriftReason::ALL {
-            let drifted = status.conditions.iter().any(|condition| {
-                condition.type_ == crate::api::conditions::CONSISTENT && condition.reason == reason.as_str()
-            });
-            self.drift.with_label_values(&[namespace, name, reason.as_str()]).set(i64::from(drifted));
+        for reason in DriftReason::ALL {
+            let drift = service.drifts.iter().find(|drift| drift.reason == reason);
+            for accepted in [false, true] {
+                let labels = [namespace, name, reason.as_str(), if accepted { "true" } else { "false" }];
+                let set = drift.is_some_and(|drift| drift.accepted.is_some() == accepted);
+                // A series for each kind that a service might have would be many: they come with the first drift.
+                if set {
+                    self.drift.with_label_values(&labels).set(1);
+                } else {
+                    let _ = self.drift.remove_label_values(&labels);
+                }
+            }
         }
     }
 

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use poolguard_policy::drift::drifts;
+use poolguard_policy::drift::Drift;
 use poolguard_policy::evidence::{Answer, Datacenter, Says, State};
 use poolguard_policy::pooling::Enforcement;
 
 use super::gather::Gathered;
 use super::probe::Probed;
 use crate::api::conditions::{CONSISTENT, Desired, GUARDED, READY, SERVING, SOURCES_READY, Truth, set_at};
-use crate::api::{DatacenterStatus, EvidenceStatus, ServicePoolingStatus, WorkloadStatus};
+use crate::api::{DatacenterStatus, DriftStatus, EvidenceStatus, ServicePoolingStatus, WorkloadStatus};
 
 /// The status that a service should have.
 pub(super) fn desired(
@@ -68,20 +68,34 @@ pub(super) fn desired(
             .collect(),
         workloads,
         datacenters: service.conclusion.datacenters.iter().map(datacenter).collect(),
+        drift: service.drifts.iter().map(drift).collect(),
         conditions,
     }
 }
 
-/// How long until time alone changes a status: until the next TTL runs out.
+/// How long until time alone changes a status: until the next TTL runs out, or drift is accepted no longer.
 pub(super) fn next_change(gathered: &[Gathered], now: Timestamp) -> Option<Duration> {
-    gathered
+    let held = gathered
         .iter()
         .flat_map(|service| &service.conclusion.datacenters)
         .flat_map(|datacenter| &datacenter.answers)
-        .filter(|answer| answer.says == Says::Draining)
-        .filter_map(|answer| answer.not_serving_after)
+        .filter_map(|answer| answer.not_serving_after);
+    let accepted = gathered
+        .iter()
+        .flat_map(|service| &service.drifts)
+        .filter_map(|drift| drift.accepted.as_ref().map(|accepted| accepted.until));
+    held.chain(accepted)
+        .filter(|after| *after > now)
         .map(|after| Duration::try_from(after.duration_since(now)).unwrap_or_default())
         .min()
+}
+
+fn drift(drift: &Drift) -> DriftStatus {
+    DriftStatus {
+        reason: drift.reason.as_str().to_owned(),
+        message: drift.message.clone(),
+        accepted_until: drift.accepted.as_ref().map(|accepted| Time(whole_seconds(accepted.until, false))),
+    }
 }
 
 /// One word for the summary.
@@ -162,10 +176,17 @@ fn guarded(service: &Gathered, probed: &Probed) -> Desired {
 }
 
 fn consistent(service: &Gathered) -> Desired {
-    let found = drifts(&service.pooling, &service.conclusion, service.ready());
     let desired = |status, reason, message| Desired { kind: CONSISTENT, status, reason, message };
-    if let Some(first) = found.first() {
-        let messages: Vec<&str> = found.iter().map(|drift| drift.message.as_str()).collect();
+    // What nobody has accepted comes first.
+    let open = service.drifts.iter().find(|drift| drift.accepted.is_none());
+    if let Some(first) = open.or(service.drifts.first()) {
+        let told = |drift: &Drift| match &drift.accepted {
+            Some(accepted) => {
+                format!("{} (accepted until {}: {})", drift.message, accepted.until.strftime("%F"), accepted.because)
+            }
+            None => drift.message.clone(),
+        };
+        let messages: Vec<String> = service.drifts.iter().map(told).collect();
         return desired(Truth::False, first.reason.as_str(), messages.join("; "));
     }
     let unknown = service.conclusion.datacenters.iter().filter(|datacenter| datacenter.state == State::Unknown);

@@ -4,17 +4,23 @@
 
 mod conftool;
 mod declared;
+mod dns;
+mod http;
+mod metrics;
+mod polled;
+mod prometheus;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::prometheus::Registry;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use poolguard_policy::evidence::{Answer, Memory, Says, Why};
 use poolguard_policy::pooling::{Arm, Evidence, Pooling};
-use prometheus::Registry;
+use poolguard_policy::words::{cut, plain};
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -22,6 +28,9 @@ use crate::config::Config;
 use crate::runtime::Shutdown;
 use crate::runtime::tasks::essential;
 use conftool::Conftool;
+use dns::Dns;
+use metrics::Metrics;
+use prometheus::Prometheus;
 
 /// What the status of a `ServicePooling` remembers, by evidence name and datacenter.
 pub type Remembered = BTreeMap<(String, String), Memory>;
@@ -68,15 +77,31 @@ pub enum SourcesError {
     },
     /// A metric is there already.
     #[error("cannot register metrics of the sources")]
-    Metrics(#[source] prometheus::Error),
+    Metrics(#[source] ::prometheus::Error),
 }
 
-/// All configured sources.
+/// Why an answer cannot be used, and the same in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Bad {
+    why: Why,
+    detail: String,
+}
+
+impl Bad {
+    /// Short enough for a message, and without anything that could end a line.
+    fn new(why: Why, detail: &str) -> Self {
+        Self { why, detail: cut(&plain(detail), 160) }
+    }
+}
+
+/// All configured sources, by kind and name.
 #[derive(Debug)]
 pub struct Sources {
     here: String,
     deadline: Duration,
     conftool: BTreeMap<String, Arc<Conftool>>,
+    dns: BTreeMap<String, Arc<Dns>>,
+    prometheus: BTreeMap<String, Arc<Prometheus>>,
     changed: watch::Sender<u64>,
 }
 
@@ -86,14 +111,30 @@ impl Sources {
     /// # Errors
     /// If a credential cannot be read or a client cannot be made.
     pub fn new(config: &Config, registry: &Registry) -> Result<Arc<Self>, SourcesError> {
-        let metrics = conftool::Metrics::new(registry).map_err(SourcesError::Metrics)?;
+        let metrics = Metrics::new(registry).map_err(SourcesError::Metrics)?;
         let changed = watch::Sender::new(0);
-        let conftool = config
-            .sources
-            .iter()
-            .map(|source| Ok((source.name.clone(), Arc::new(Conftool::new(source, metrics.clone(), changed.clone())?))))
-            .collect::<Result<_, SourcesError>>()?;
-        Ok(Arc::new(Self { here: config.datacenter.clone(), deadline: config.evidence_timeout, conftool, changed }))
+        let mut this = Self {
+            here: config.datacenter.clone(),
+            deadline: config.evidence_timeout,
+            conftool: BTreeMap::new(),
+            dns: BTreeMap::new(),
+            prometheus: BTreeMap::new(),
+            changed: changed.clone(),
+        };
+        for source in &config.sources {
+            let (name, metrics, changed) = (source.name.clone(), metrics.clone(), changed.clone());
+            if let Some(conftool) = &source.conftool {
+                let made = Conftool::new(&name, conftool, metrics, changed)?;
+                this.conftool.insert(name, Arc::new(made));
+            } else if let Some(dns) = &source.dns {
+                let made = Dns::new(&name, dns, &config.networks, metrics, changed);
+                this.dns.insert(name, Arc::new(made));
+            } else if let Some(prometheus) = &source.prometheus {
+                let made = Prometheus::new(&name, prometheus, metrics, changed)?;
+                this.prometheus.insert(name, Arc::new(made));
+            }
+        }
+        Ok(Arc::new(this))
     }
 
     /// This datacenter.
@@ -125,40 +166,54 @@ impl Sources {
         for entry in &pooling.evidence {
             if !answers.iter().any(|answer| answer.evidence == entry.name) {
                 let detail = format!("no answer within {} ms", self.deadline.as_millis());
-                answers.extend(self.all(pooling, entry, Why::TimedOut, &detail));
+                answers.extend(unknown(entry, &self.names(pooling), Why::TimedOut, &detail));
             }
         }
         answers
     }
 
     async fn ask_one(&self, pooling: &Pooling, entry: &Evidence, remembered: &Remembered) -> Vec<Answer> {
+        let names = self.names(pooling);
+        let missing = |detail: String| unknown(entry, &names, Why::NotConfigured, &detail);
         match &entry.arm {
-            Arm::Declared { pooled_in } => declared::answers(entry, pooled_in, &self.names(pooling), Timestamp::now()),
-            Arm::Conftool { source, record } => match self.conftool(source.as_deref()) {
-                Ok(conftool) => conftool.ask(pooling, entry, record, &self.names(pooling), remembered).await,
-                Err(detail) => self.all(pooling, entry, Why::NotConfigured, &detail),
+            Arm::Declared { pooled_in } => declared::answers(entry, pooled_in, &names, Timestamp::now()),
+            Arm::Conftool { source, record } => match named("conftool", &self.conftool, source.as_deref()) {
+                Ok(conftool) => conftool.ask(pooling, entry, record, &names, remembered).await,
+                Err(detail) => missing(detail),
             },
+            Arm::Dns { source, name } => match named("dns", &self.dns, source.as_deref()) {
+                Ok(dns) => dns.ask(entry, name, &names).await,
+                Err(detail) => missing(detail),
+            },
+            Arm::Prometheus { source, query, threshold } => {
+                match named("prometheus", &self.prometheus, source.as_deref()) {
+                    Ok(prometheus) => prometheus.ask(pooling, entry, query, *threshold, &self.here).await,
+                    Err(detail) => missing(detail),
+                }
+            }
         }
     }
 
-    /// Starts following every source that can be followed: one watch each, for all services.
+    /// Starts following every source: a watch where it has one, else the same questions again and again.
     pub fn follow(self: &Arc<Self>, shutdown: &Shutdown) -> Following {
         for source in self.conftool.values() {
             essential("conftool", shutdown, conftool::follow(Arc::clone(source), shutdown.clone()));
         }
-        Following { sources: Arc::clone(self) }
-    }
-
-    fn conftool(&self, name: Option<&str>) -> Result<&Arc<Conftool>, String> {
-        match name {
-            Some(name) => self
-                .conftool
-                .get(name)
-                .ok_or_else(|| format!("the operator's configuration has no conftool source {name:?}")),
-            None if self.conftool.len() == 1 => Ok(self.conftool.values().next().expect("there is one")),
-            None if self.conftool.is_empty() => Err("the operator's configuration has no conftool source".to_owned()),
-            None => Err("the operator's configuration has several conftool sources: name one".to_owned()),
+        for source in self.dns.values() {
+            let (source, shutdown_too) = (Arc::clone(source), shutdown.clone());
+            let work = async move {
+                tokio::select! { () = shutdown_too.requested() => {}, () = source.follow() => {} }
+            };
+            essential("dns", shutdown, work);
         }
+        for source in self.prometheus.values() {
+            let (source, shutdown_too) = (Arc::clone(source), shutdown.clone());
+            let work = async move {
+                tokio::select! { () = shutdown_too.requested() => {}, () = source.follow() => {} }
+            };
+            essential("prometheus", shutdown, work);
+        }
+        Following { sources: Arc::clone(self) }
     }
 
     /// The datacenters to answer for.
@@ -169,10 +224,21 @@ impl Sources {
         }
         names
     }
+}
 
-    fn all(&self, pooling: &Pooling, entry: &Evidence, why: Why, detail: &str) -> Vec<Answer> {
-        unknown(entry, &self.names(pooling), why, detail)
+/// The source that an entry means.
+fn named<'a, T>(kind: &str, sources: &'a BTreeMap<String, Arc<T>>, name: Option<&str>) -> Result<&'a Arc<T>, String> {
+    let none = || format!("the operator's configuration has no {kind} source");
+    match (name, sources.len()) {
+        (Some(name), _) => sources.get(name).ok_or_else(|| format!("{} {name:?}", none())),
+        (None, 0 | 1) => sources.values().next().ok_or_else(none),
+        (None, _) => Err(format!("the operator's configuration has several {kind} sources: name one")),
     }
+}
+
+/// Tells whoever follows that something changed.
+fn bump(changed: &watch::Sender<u64>) {
+    changed.send_modify(|count| *count = count.wrapping_add(1));
 }
 
 /// One `Unknown` for each datacenter.
@@ -222,14 +288,37 @@ impl Following {
         pooling
             .evidence
             .iter()
-            .flat_map(|entry| match &entry.arm {
-                Arm::Declared { pooled_in } => declared::answers(entry, pooled_in, &names, now),
-                Arm::Conftool { source, record } => match self.sources.conftool(source.as_deref()) {
-                    Ok(conftool) => conftool.followed(pooling, entry, record, &names, remembered, now),
-                    Err(detail) => unknown(entry, &names, Why::NotConfigured, &detail),
-                },
+            .flat_map(|entry| {
+                let missing = |detail: String| unknown(entry, &names, Why::NotConfigured, &detail);
+                match &entry.arm {
+                    Arm::Declared { pooled_in } => declared::answers(entry, pooled_in, &names, now),
+                    Arm::Conftool { source, record } => named("conftool", &self.sources.conftool, source.as_deref())
+                        .map_or_else(missing, |conftool| {
+                            conftool.followed(pooling, entry, record, &names, remembered, now)
+                        }),
+                    Arm::Dns { source, name } => named("dns", &self.sources.dns, source.as_deref())
+                        .map_or_else(missing, |dns| dns.followed(entry, name, &names, now)),
+                    Arm::Prometheus { source, query, threshold } => {
+                        let here = &self.sources.here;
+                        named("prometheus", &self.sources.prometheus, source.as_deref())
+                            .map_or_else(missing, |prometheus| {
+                                prometheus.followed(pooling, entry, query, *threshold, here, now)
+                            })
+                    }
+                }
             })
             .collect()
+    }
+
+    /// Has the sources that need a memory of their own keep looking at this service's entries.
+    pub fn remember(&self, pooling: &Pooling) {
+        for entry in &pooling.evidence {
+            if let Arm::Dns { source, name } = &entry.arm
+                && let Ok(dns) = named("dns", &self.sources.dns, source.as_deref())
+            {
+                dns.want(name);
+            }
+        }
     }
 
     /// Sources that cannot be followed at the moment, each with its reason.

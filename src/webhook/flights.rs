@@ -163,6 +163,7 @@ mod tests {
                 arm: Arm::Conftool { source: None, record: "pilot".to_owned() },
             }],
             enforcement: Enforcement::Enforce,
+            accepted: Vec::new(),
         };
         (Arc::new(Flights::new(sources)), pooling)
     }

@@ -11,14 +11,19 @@ pub mod review;
 mod serve;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use poolguard_policy::pooling::Watched;
 use thiserror::Error;
 
 use crate::cluster::{Kinds, View};
 use crate::config::Config;
-use crate::observe::Sources;
+use crate::observe::{Following, Sources};
 use crate::runtime::tasks::essential;
-use crate::runtime::{Environment, tls};
+use crate::runtime::{Environment, Shutdown, tls};
+
+/// How soon a new service is remembered.
+const REMIND: Duration = Duration::from_secs(1);
 
 /// The webhook cannot run.
 #[derive(Debug, Error)]
@@ -43,15 +48,14 @@ pub async fn run(env: Environment, config: Arc<Config>, sources: Arc<Sources>) -
     let tls = certificate.config();
     let follow = certificate.follow(env.health.check("certificate"), env.shutdown.clone());
     essential("certificate", &env.shutdown, follow);
-    // Followed for the memory of when a revision was first seen; verdicts ask live.
-    let _following = sources.follow(&env.shutdown);
     let router = router(&env, &config, sources)?;
     serve::serve(config.webhook.listen, tls, router, env.shutdown)
         .await
         .map_err(|error| Error::Serve(config.webhook.listen, error))
 }
 
-/// The routes, with a view that is being filled.
+/// The routes, with a view that is being filled, and sources that are followed: for the memory of when a revision or an address
+/// was seen, since verdicts ask live.
 ///
 /// # Errors
 /// If the metrics are registered already.
@@ -60,6 +64,24 @@ pub fn router(env: &Environment, config: &Config, sources: Arc<Sources>) -> Resu
     view.follow(Kinds::All, &env.client, &env.shutdown);
     essential("view", &env.shutdown, Arc::clone(&view).report(env.health.clone(), env.shutdown.clone()));
     let metrics = metrics::Metrics::new(&env.registry).map_err(Error::Metrics)?;
+    let following = sources.follow(&env.shutdown);
+    essential("memory", &env.shutdown, remember(Arc::clone(&view), following, env.shutdown.clone()));
     let judge = decide::Judge::new(view, sources, config.settings(), env.client.clone());
     Ok(serve::router(judge, metrics, env))
+}
+
+/// Has the sources that need a memory of their own look at every service, also while nobody asks.
+async fn remember(view: Arc<View>, following: Following, shutdown: Shutdown) {
+    let mut ticks = tokio::time::interval(REMIND);
+    loop {
+        tokio::select! {
+            () = shutdown.requested() => return,
+            _ = ticks.tick() => {}
+        }
+        for watched in view.read().namespaces.values().flat_map(|namespace| namespace.poolings.values()) {
+            if let Watched::Known(pooling) = watched {
+                following.remember(pooling);
+            }
+        }
+    }
 }

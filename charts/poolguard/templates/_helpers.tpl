@@ -12,6 +12,7 @@ contact: {{ . | quote }}
 {{- end }}
 runbookURL: {{ .Values.runbookURL | quote }}
 sources: {{ .Values.sources | toJson }}
+networks: {{ .Values.networks | toJson }}
 trustedIdentities: {{ .Values.trustedIdentities | toJson }}
 evidenceTimeout: {{ .Values.evidenceTimeout }}
 controller: {namespace: {{ .Release.Namespace }}, leaseName: poolguard-controller, webhookConfiguration: poolguard}

@@ -2,8 +2,9 @@
 
 use k8s_openapi::api::apps::v1 as apps;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::Resource;
-use poolguard_policy::state::{Kind, Workload};
+use poolguard_policy::state::{Kind, Replacement, Workload};
 use serde::Deserialize;
 
 use super::meta::Meta;
@@ -16,11 +17,43 @@ slim!(SlimDaemonSet, WatchedDaemonSet, apps::DaemonSet, { spec: WorkloadSpec, st
 slim!(SlimReplicaSet, WatchedReplicaSet, apps::ReplicaSet, { spec: WorkloadSpec, status: WorkloadStatus });
 
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 struct WorkloadSpec {
     replicas: Option<i32>,
     template: Template,
     ordinals: Option<Ordinals>,
+    strategy: Option<Strategy>,
+    update_strategy: Option<Strategy>,
+}
+
+/// How pods are replaced: `strategy` of a Deployment, `updateStrategy` of the others.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Strategy {
+    r#type: Option<String>,
+    rolling_update: Option<RollingUpdate>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RollingUpdate {
+    max_unavailable: Option<IntOrString>,
+}
+
+impl Strategy {
+    fn replacement(&self, replicas: i32) -> Replacement {
+        let limit = self.rolling_update.as_ref().and_then(|update| update.max_unavailable.as_ref());
+        let all = match limit {
+            Some(IntOrString::Int(limit)) => replicas > 0 && *limit >= replicas,
+            Some(IntOrString::String(limit)) => limit == "100%",
+            None => false,
+        };
+        match self.r#type.as_deref() {
+            Some("Recreate") => Replacement::Recreate,
+            _ if all => Replacement::AllAtOnce,
+            _ => Replacement::Gradual,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -54,14 +87,17 @@ fn workload(
         condition.r#type == "Progressing" && condition.reason.as_deref() == Some("NewReplicaSetAvailable")
     });
     let count = |number: Option<i32>| number.unwrap_or_default();
-    let WorkloadSpec { replicas, template, ordinals } = spec;
+    let WorkloadSpec { replicas, template, ordinals, strategy, update_strategy } = spec;
+    let wanted = if daemon { count(status.desired_number_scheduled) } else { replicas.unwrap_or(1) };
+    let strategy = strategy.or(update_strategy).unwrap_or_default();
     Workload {
         kind,
         name: metadata.name(),
         controller: metadata.controller(),
         release: metadata.release(),
         template_labels: template.metadata.labels(),
-        replicas: if daemon { count(status.desired_number_scheduled) } else { replicas.unwrap_or(1) },
+        replicas: wanted,
+        replacement: strategy.replacement(wanted),
         current: count(if daemon { status.current_number_scheduled } else { status.replicas }),
         ready: count(if daemon { status.number_ready } else { status.ready_replicas }),
         first_ordinal: ordinals.map_or(0, |ordinals| ordinals.start),

@@ -1,16 +1,17 @@
-//! The client of etcd's v2 API: bounded bodies, no redirects, endpoints tried in turn.
+//! The client of etcd's v2 API: bounded bodies, no redirects; the next endpoint is asked as well when one is slow or fails.
 
-use std::path::Path;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use poolguard_policy::evidence::Why;
 use reqwest::{StatusCode, Url};
 
-use super::decode::{Refused, Told, brief, records};
-use super::{Bad, Values};
-use crate::config::Source;
-use crate::observe::SourcesError;
+use super::Values;
+use super::decode::{Refused, Told, records};
+use crate::config::ConftoolSource;
+use crate::observe::{Bad, SourcesError, http};
 
 /// One record is a few hundred bytes.
 const RECORD_LIMIT: usize = 1 << 20;
@@ -18,6 +19,8 @@ const RECORD_LIMIT: usize = 1 << 20;
 const LIST_LIMIT: usize = 64 << 20;
 /// A watch that is silent for as long is begun again, in case its connection is dead.
 const WATCH_SILENCE: Duration = Duration::from_secs(60);
+/// The next endpoint is asked when one has not answered within this part of the time-out.
+const HEDGE: u32 = 5;
 
 /// Why a watch must be begun anew.
 #[derive(Debug)]
@@ -26,6 +29,17 @@ pub(super) enum Interrupted {
     Stale,
     /// Something failed.
     Failed(Bad),
+}
+
+/// What a read brought.
+#[derive(Debug)]
+pub(super) struct Read<T> {
+    /// What it is about.
+    pub(super) found: T,
+    /// etcd's index at that time.
+    pub(super) index: u64,
+    /// The index is lower than one seen before this read began: etcd was restored from an older state.
+    pub(super) restored: bool,
 }
 
 /// A client of one etcd cluster.
@@ -37,109 +51,131 @@ pub(super) struct Client {
     pub(super) prefix: String,
     timeout: Duration,
     credentials: Option<(String, String)>,
+    /// The endpoint that answered last: the first to be asked.
+    preferred: AtomicUsize,
+    /// The highest index seen.
+    highest: AtomicU64,
 }
 
 impl Client {
-    pub(super) fn new(source: &Source) -> Result<Self, SourcesError> {
-        let conftool = &source.conftool;
-        let file = |path: &Path| {
-            std::fs::read(path).map_err(|error| SourcesError::Credential {
-                source_name: source.name.clone(),
-                path: path.display().to_string(),
-                error,
-            })
-        };
-        let text = |path: &Path| Ok::<_, SourcesError>(String::from_utf8_lossy(&file(path)?).trim().to_owned());
-        let failed = |error| SourcesError::Client { source_name: source.name.clone(), error };
-        let mut builder = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(conftool.timeout)
-            .no_proxy()
-            .user_agent(concat!("poolguard/", env!("CARGO_PKG_VERSION")));
-        if let Some(path) = &conftool.ca_file {
-            let roots = reqwest::Certificate::from_pem_bundle(&file(path)?).map_err(failed)?;
-            builder = builder.tls_certs_only(roots);
-        }
-        let credentials = match (&conftool.username_file, &conftool.password_file) {
+    pub(super) fn new(source: &str, config: &ConftoolSource) -> Result<Self, SourcesError> {
+        let text = |path| Ok::<_, SourcesError>(String::from_utf8_lossy(&http::file(source, path)?).trim().to_owned());
+        let credentials = match (&config.username_file, &config.password_file) {
             (Some(user), Some(password)) => Some((text(user)?, text(password)?)),
             _ => None,
         };
-        let endpoints = conftool
+        let endpoints = config
             .endpoints
             .iter()
             .map(|endpoint| {
-                Url::parse(endpoint).map_err(|_| SourcesError::Endpoint {
-                    source_name: source.name.clone(),
-                    endpoint: endpoint.clone(),
-                })
+                Url::parse(endpoint)
+                    .map_err(|_| SourcesError::Endpoint { source_name: source.to_owned(), endpoint: endpoint.clone() })
             })
             .collect::<Result<_, _>>()?;
         Ok(Self {
-            http: builder.build().map_err(failed)?,
+            http: http::client(source, config.timeout, config.ca_file.as_deref(), None)?,
             endpoints,
-            prefix: format!("{}/discovery/", conftool.namespace.trim_end_matches('/')),
-            timeout: conftool.timeout,
+            prefix: format!("{}/discovery/", config.namespace.trim_end_matches('/')),
+            timeout: config.timeout,
             credentials,
+            preferred: AtomicUsize::new(0),
+            highest: AtomicU64::new(0),
         })
     }
 
     /// One record, by quorum. A record that does not exist has no values.
-    pub(super) async fn record(&self, record: &str) -> Result<Values, Bad> {
-        match self.read(Some(record), RECORD_LIMIT).await? {
-            None => Ok(Values::new()),
-            Some((told, _)) => Ok(records(&told.node, &self.prefix).remove(record).unwrap_or_default()),
-        }
+    pub(super) async fn record(&self, record: &str) -> Result<Read<Values>, Bad> {
+        let Read { found, index, restored } = self.read(Some(record), RECORD_LIMIT).await?;
+        let values = found.and_then(|told: Told| records(&told.node, &self.prefix).remove(record)).unwrap_or_default();
+        Ok(Read { found: values, index, restored })
     }
 
     /// All records, by quorum, and etcd's index from which a watch goes on.
-    pub(super) async fn list(&self) -> Result<(Option<Told>, u64), Bad> {
-        Ok(match self.read(None, LIST_LIMIT).await? {
-            None => (None, 0),
-            Some((told, index)) => (Some(told), index),
-        })
+    pub(super) async fn list(&self) -> Result<Read<Option<Told>>, Bad> {
+        self.read(None, LIST_LIMIT).await
     }
 
-    async fn read(&self, record: Option<&str>, limit: usize) -> Result<Option<(Told, u64)>, Bad> {
-        let mut last = Bad { why: Why::Unreachable, detail: "no endpoint".to_owned() };
-        for endpoint in &self.endpoints {
-            let url = self.url(endpoint, record, &[("recursive", "true"), ("quorum", "true")]);
-            match tokio::time::timeout(self.timeout, self.get(url, limit)).await {
-                Ok(Ok((StatusCode::OK, index, body))) => {
-                    let told = serde_json::from_slice(&body).map_err(|error| Bad {
-                        why: Why::Malformed,
-                        detail: brief(&format!("etcd's answer cannot be read ({error})")),
-                    })?;
-                    return Ok(Some((told, index)));
-                }
-                Ok(Ok((status, _, body))) => match serde_json::from_slice::<Refused>(&body) {
-                    Ok(refused) if refused.code == 100 => return Ok(None),
-                    Ok(refused) => last = unreachable(&format!("etcd answered {status}: {}", refused.message)),
-                    Err(_) => last = unreachable(&format!("etcd answered {status}")),
+    /// Asks the endpoints: the preferred one first, the next when one fails or is slow. The first answer counts, since each
+    /// is by quorum.
+    async fn read(&self, record: Option<&str>, limit: usize) -> Result<Read<Option<Told>>, Bad> {
+        let before = self.highest.load(Ordering::SeqCst);
+        let first = self.preferred.load(Ordering::Relaxed);
+        let mut left = (0..self.endpoints.len()).map(|turn| (first + turn) % self.endpoints.len());
+        let mut asked = FuturesUnordered::new();
+        let mut last = unreachable("no endpoint is configured");
+        let mut next = left.next();
+        loop {
+            if asked.is_empty() {
+                let Some(endpoint) = next else { return Err(last) };
+                asked.push(self.read_from(endpoint, record, limit));
+                next = left.next();
+            }
+            tokio::select! {
+                Some((endpoint, read)) = asked.next() => match read {
+                    Ok((found, index)) => {
+                        self.preferred.store(endpoint, Ordering::Relaxed);
+                        let restored = index < before;
+                        if restored {
+                            self.highest.store(index, Ordering::SeqCst);
+                        } else {
+                            self.highest.fetch_max(index, Ordering::SeqCst);
+                        }
+                        return Ok(Read { found, index, restored });
+                    }
+                    Err(bad) => last = bad,
                 },
-                Ok(Err(bad)) => last = bad,
-                Err(_) => {
-                    let detail = format!("no answer from etcd within {} ms", self.timeout.as_millis());
-                    last = Bad { why: Why::TimedOut, detail };
+                () = tokio::time::sleep(self.timeout / HEDGE), if next.is_some() => {
+                    asked.extend(next.map(|endpoint| self.read_from(endpoint, record, limit)));
+                    next = left.next();
                 }
             }
         }
-        Err(last)
     }
 
-    /// Waits for the next change after `index`.
-    pub(super) async fn next(&self, index: u64, turn: usize) -> Result<Told, Interrupted> {
-        let Some(endpoint) = self.endpoints.get(turn % self.endpoints.len().max(1)) else {
-            return Err(Interrupted::Failed(unreachable("no endpoint")));
+    /// Reads from one endpoint. A key that does not exist is no error.
+    async fn read_from(
+        &self,
+        endpoint: usize,
+        record: Option<&str>,
+        limit: usize,
+    ) -> (usize, Result<(Option<Told>, u64), Bad>) {
+        let url = self.url(&self.endpoints[endpoint], record, &[("recursive", "true"), ("quorum", "true")]);
+        let read = match tokio::time::timeout(self.timeout, self.get(url, limit)).await {
+            Ok(Ok((StatusCode::OK, index, body))) => serde_json::from_slice(&body)
+                .map(|told| (Some(told), index))
+                .map_err(|error| Bad::new(Why::Malformed, &format!("etcd's answer cannot be read ({error})"))),
+            Ok(Ok((status, index, body))) => match serde_json::from_slice::<Refused>(&body) {
+                Ok(refused) if refused.code == 100 => Ok((None, index)),
+                Ok(refused) => Err(unreachable(&format!("etcd answered {status}: {}", refused.message))),
+                Err(_) => Err(unreachable(&format!("etcd answered {status}"))),
+            },
+            Ok(Err(bad)) => Err(bad),
+            Err(_) => {
+                let detail = format!("no answer from etcd within {} ms", self.timeout.as_millis());
+                Err(Bad::new(Why::TimedOut, &detail))
+            }
+        };
+        (endpoint, read)
+    }
+
+    /// Waits for the next change after `index`, at the endpoint that answered last.
+    pub(super) async fn next(&self, index: u64) -> Result<Told, Interrupted> {
+        let endpoint = self.preferred.load(Ordering::Relaxed) % self.endpoints.len().max(1);
+        let Some(endpoint) = self.endpoints.get(endpoint) else {
+            return Err(Interrupted::Failed(unreachable("no endpoint is configured")));
         };
         let from = (index + 1).to_string();
         let url = self.url(endpoint, None, &[("wait", "true"), ("recursive", "true"), ("waitIndex", &from)]);
-        match tokio::time::timeout(WATCH_SILENCE, self.get(url, RECORD_LIMIT)).await {
+        match tokio::time::timeout(WATCH_SILENCE, self.get(url, LIST_LIMIT)).await {
             Err(_) => Err(Interrupted::Stale),
             Ok(Err(bad)) => Err(Interrupted::Failed(bad)),
             // etcd ends a watch that it gives up with an empty body.
             Ok(Ok((StatusCode::OK, _, body))) if body.is_empty() => Err(Interrupted::Stale),
-            Ok(Ok((StatusCode::OK, _, body))) => serde_json::from_slice(&body).map_err(|_| Interrupted::Stale),
+            Ok(Ok((StatusCode::OK, _, body))) => serde_json::from_slice(&body).map_err(|error| {
+                Interrupted::Failed(Bad::new(Why::Malformed, &format!("etcd's event cannot be read ({error})")))
+            }),
             Ok(Ok((status, _, body))) => match serde_json::from_slice::<Refused>(&body) {
+                // "The event in requested index is outdated and cleared".
                 Ok(refused) if refused.code == 401 => Err(Interrupted::Stale),
                 _ => Err(Interrupted::Failed(unreachable(&format!("etcd answered {status} to a watch")))),
             },
@@ -163,7 +199,7 @@ impl Client {
         if let Some((user, password)) = &self.credentials {
             request = request.basic_auth(user, Some(password));
         }
-        let response = request.send().await.map_err(|error| failed(&error))?;
+        let response = request.send().await.map_err(|error| http::failed("etcd", &error))?;
         let status = response.status();
         let index = response
             .headers()
@@ -171,28 +207,10 @@ impl Client {
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.parse().ok())
             .unwrap_or_default();
-        let mut body = Vec::new();
-        let mut stream = response.bytes_stream();
-        while let Some(chunk) = stream.next().await {
-            let chunk = chunk.map_err(|error| failed(&error))?;
-            if body.len() + chunk.len() > limit {
-                return Err(Bad { why: Why::Malformed, detail: format!("etcd's answer exceeds {limit} bytes") });
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok((status, index, body))
+        Ok((status, index, http::body("etcd", response, limit).await?))
     }
 }
 
 fn unreachable(detail: &str) -> Bad {
-    Bad { why: Why::Unreachable, detail: brief(detail) }
-}
-
-/// The innermost cause says most: `connection refused`.
-fn failed(error: &reqwest::Error) -> Bad {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    unreachable(&format!("etcd cannot be reached ({cause})"))
+    Bad::new(Why::Unreachable, detail)
 }

@@ -7,7 +7,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::{Bad, Values};
+use super::Values;
+use crate::observe::Bad;
 
 /// conftool's default for a record without one.
 const DEFAULT_TTL: u32 = 300;
@@ -81,7 +82,7 @@ fn leaves<'a>(node: &'a Node, leaf: &mut impl FnMut(&'a Node)) {
 /// The value of a leaf.
 pub(super) fn value(leaf: &Node) -> Result<Record, Bad> {
     let text = leaf.value.as_deref().unwrap_or_default();
-    let bad = |detail: String| Bad { why: Why::Malformed, detail: brief(&detail) };
+    let bad = |detail: String| Bad::new(Why::Malformed, &detail);
     let parsed: Value = serde_json::from_str(text).map_err(|error| bad(format!("value is not JSON ({error})")))?;
     let object = parsed.as_object().ok_or_else(|| bad(format!("value is not an object but {parsed}")))?;
     let pooled = match object.get("pooled") {
@@ -98,11 +99,6 @@ pub(super) fn value(leaf: &Node) -> Result<Record, Bad> {
             .ok_or_else(|| bad(format!("ttl is {ttl}, not a number of seconds up to {MAX_TTL}")))?,
     };
     Ok(Record { pooled, ttl, revision: leaf.modified_index })
-}
-
-/// Short enough for a message, and without anything that could end a line.
-pub(super) fn brief(text: &str) -> String {
-    poolguard_policy::words::cut(&poolguard_policy::words::plain(text), 160)
 }
 
 #[cfg(test)]

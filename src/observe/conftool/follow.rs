@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::client::Interrupted;
+use super::client::{Interrupted, Read};
 use super::decode::{Told, place, records, value};
-use super::{Bad, Conftool, lock};
+use super::{Conftool, lock};
+use crate::observe::Bad;
 use crate::runtime::Shutdown;
 use jiff::Timestamp;
 
@@ -34,17 +35,23 @@ pub(in crate::observe) async fn follow(source: Arc<Conftool>, shutdown: Shutdown
 
 /// One list and the watch after it. Returns what failed, or nothing where the watch only became stale.
 async fn round(source: &Conftool, failures: &mut u32) -> Option<Bad> {
-    let (told, mut index) = match source.client.list().await {
+    let Read { found: told, mut index, restored } = match source.client.list().await {
         Ok(listed) => listed,
         Err(bad) => return Some(bad),
     };
+    if restored {
+        source.forget(Timestamp::now());
+    }
     let listed = told.map(|told| records(&told.node, &source.client.prefix)).unwrap_or_default();
     source.take(|all| *all = listed);
     remember_all(source);
-    let turn = *failures as usize;
     *failures = 0;
     loop {
-        match source.client.next(index, turn).await {
+        let next = tokio::select! {
+            next = source.client.next(index) => next,
+            () = source.again.notified() => return None,
+        };
+        match next {
             Ok(told) => {
                 index = told.node.modified_index.max(index);
                 apply(source, &told);
@@ -78,10 +85,15 @@ fn apply(source: &Conftool, told: &Told) {
         }
         (None, false) => {}
     });
-    remember_all(source);
+    // The clock of a depooled record starts when the watch delivers it, not when somebody asks.
+    if let (Some((record, datacenter)), Ok(value)) = (place(&node.key, prefix), value(node))
+        && !gone
+    {
+        source.remember(record, datacenter, value, None, Timestamp::now());
+    }
 }
 
-/// The clock of a depooled record starts when the watch delivers it, not when somebody asks.
+/// The same for everything that a list delivers.
 fn remember_all(source: &Conftool) {
     let now = Timestamp::now();
     let seen: Vec<_> = lock(&source.snapshot)

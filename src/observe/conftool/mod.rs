@@ -15,58 +15,16 @@ use std::time::Instant;
 use jiff::Timestamp;
 use poolguard_policy::evidence::{Answer, Memory, Record, Says, Why, doubt_active_passive};
 use poolguard_policy::pooling::{Evidence, Pooling};
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
-use super::{Remembered, SourcesError, unknown_since};
-use crate::config::Source;
-use client::Client;
+use super::metrics::Metrics;
+use super::{Bad, Remembered, SourcesError, bump, unknown_since};
+use crate::config::ConftoolSource;
+use client::{Client, Read};
 pub(super) use follow::follow;
-
-/// A value that cannot be used, and why in words.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Bad {
-    why: Why,
-    detail: String,
-}
 
 /// The values of one record, by datacenter.
 type Values = BTreeMap<String, Result<Record, Bad>>;
-
-/// Metrics of all sources.
-#[derive(Debug, Clone)]
-pub(super) struct Metrics {
-    requests: IntCounterVec,
-    duration: HistogramVec,
-    up: IntGaugeVec,
-}
-
-impl Metrics {
-    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let this = Self {
-            requests: IntCounterVec::new(
-                Opts::new(
-                    "poolguard_source_requests_total",
-                    "Questions to a source, by result; alert where result is not \"ok\" for 5 minutes.",
-                ),
-                &["source", "result"],
-            )?,
-            duration: HistogramVec::new(
-                HistogramOpts::new("poolguard_source_request_duration_seconds", "How long a source takes to answer.")
-                    .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5]),
-                &["source"],
-            )?,
-            up: IntGaugeVec::new(
-                Opts::new("poolguard_source_up", "1 while a source can be followed; alert on 0 for 5 minutes."),
-                &["source"],
-            )?,
-        };
-        registry.register(Box::new(this.requests.clone()))?;
-        registry.register(Box::new(this.duration.clone()))?;
-        registry.register(Box::new(this.up.clone()))?;
-        Ok(this)
-    }
-}
 
 /// One etcd cluster with conftool's state.
 #[derive(Debug)]
@@ -77,6 +35,10 @@ pub(super) struct Conftool {
     memory: Mutex<HashMap<(String, String), Memory>>,
     /// Since when a record and datacenter have been unknown, and why.
     doubts: Mutex<HashMap<(String, String), (Why, Timestamp)>>,
+    /// When etcd was last seen to be restored; what a status remembers from before is void.
+    restored: Mutex<Option<Timestamp>>,
+    /// Everything must be listed again.
+    again: Notify,
     snapshot: Mutex<Snapshot>,
     changed: watch::Sender<u64>,
 }
@@ -90,14 +52,21 @@ struct Snapshot {
 }
 
 impl Conftool {
-    pub(super) fn new(source: &Source, metrics: Metrics, changed: watch::Sender<u64>) -> Result<Self, SourcesError> {
-        metrics.up.with_label_values(&[&source.name]).set(0);
+    pub(super) fn new(
+        source: &str,
+        config: &ConftoolSource,
+        metrics: Metrics,
+        changed: watch::Sender<u64>,
+    ) -> Result<Self, SourcesError> {
+        metrics.up(source, false);
         Ok(Self {
-            name: source.name.clone(),
-            client: Client::new(source)?,
+            name: source.to_owned(),
+            client: Client::new(source, config)?,
             metrics,
             memory: Mutex::default(),
             doubts: Mutex::default(),
+            restored: Mutex::default(),
+            again: Notify::new(),
             snapshot: Mutex::new(Snapshot {
                 records: BTreeMap::new(),
                 down: Some(("not read yet".to_owned(), Timestamp::now())),
@@ -117,11 +86,15 @@ impl Conftool {
     ) -> Vec<Answer> {
         let start = Instant::now();
         let read = self.client.record(record).await;
-        self.metrics.duration.with_label_values(&[&self.name]).observe(start.elapsed().as_secs_f64());
-        self.metrics.requests.with_label_values(&[&self.name, result(&read)]).inc();
+        self.metrics.asked(&self.name, start.elapsed(), &read);
         let now = Timestamp::now();
         match read {
-            Ok(values) => self.answers(pooling, entry, record, &values, names, remembered, now),
+            Ok(Read { found: values, restored, .. }) => {
+                if restored {
+                    self.forget(now);
+                }
+                self.answers(pooling, entry, record, &values, names, remembered, now)
+            }
             Err(bad) => self.unknown(entry, record, names, bad.why, &bad.detail, now),
         }
     }
@@ -143,6 +116,14 @@ impl Conftool {
         let values = snapshot.records.get(record).cloned().unwrap_or_default();
         drop(snapshot);
         self.answers(pooling, entry, record, &values, names, remembered, now)
+    }
+
+    /// etcd was restored from an older state: its revisions begin to count anew, and what was remembered of them is void.
+    fn forget(&self, now: Timestamp) {
+        tracing::warn!(source = self.name, "etcd's index went back: what was remembered of its revisions is void");
+        lock(&self.memory).clear();
+        *lock(&self.restored) = Some(now);
+        self.again.notify_one();
     }
 
     /// Why it cannot be followed at the moment.
@@ -185,7 +166,9 @@ impl Conftool {
                     }
                     Some(Ok(value)) => {
                         lock(&self.doubts).remove(&(record.to_owned(), name.clone()));
+                        let restored = *lock(&self.restored);
                         let status = remembered.get(&(entry.name.clone(), name.clone())).copied();
+                        let status = status.filter(|status| restored.is_none_or(|restored| status.since >= restored));
                         let memory = self.remember(record, name, *value, status, now);
                         answer.says = memory.says(now);
                         answer.detail = if answer.says == Says::Draining {
@@ -241,8 +224,8 @@ impl Conftool {
         update(&mut snapshot.records);
         snapshot.down = None;
         drop(snapshot);
-        self.metrics.up.with_label_values(&[&self.name]).set(1);
-        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+        self.metrics.up(&self.name, true);
+        bump(&self.changed);
     }
 
     fn lose(&self, why: &str) {
@@ -251,18 +234,11 @@ impl Conftool {
         let news = snapshot.down.as_ref().is_none_or(|(before, _)| before != why);
         snapshot.down = Some((why.to_owned(), since));
         drop(snapshot);
-        self.metrics.up.with_label_values(&[&self.name]).set(0);
+        self.metrics.up(&self.name, false);
         if news {
             tracing::warn!(source = self.name, why, "conftool cannot be followed");
-            self.changed.send_modify(|count| *count = count.wrapping_add(1));
+            bump(&self.changed);
         }
-    }
-}
-
-fn result<T>(read: &Result<T, Bad>) -> &'static str {
-    match read {
-        Ok(_) => "ok",
-        Err(bad) => bad.why.as_str(),
     }
 }
 

@@ -1,0 +1,64 @@
+//! What a process remembers of a name in DNS: until when clients may hold an answer that leads to a datacenter.
+//!
+//! Never from status: a status has no revision that would prove that nobody looked away in between. A process that has never
+//! seen the name lead to a datacenter believes that it does not only after it has looked for the longest TTL.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::evidence::{Says, Why};
+
+/// The memory of one name and datacenter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sighting {
+    /// The last look saw an answer that leads there.
+    pub seen: bool,
+    /// The TTL of the last answer that did.
+    ttl: SignedDuration,
+    /// It has been seen at least once.
+    sighted: bool,
+    /// Until when a client may hold such an answer.
+    pub held_until: Timestamp,
+    /// Since when the looks have said what the last one said.
+    pub since: Timestamp,
+}
+
+impl Sighting {
+    /// The memory after a look at `now` that saw the datacenter with this TTL, or did not see it anywhere.
+    ///
+    /// `longest` is the longest that a client is believed to hold an answer.
+    pub fn after(before: Option<Self>, seen: Option<SignedDuration>, longest: SignedDuration, now: Timestamp) -> Self {
+        let after = |ttl: SignedDuration| now.checked_add(ttl).unwrap_or(Timestamp::MAX);
+        let since = before.filter(|before| before.seen == seen.is_some()).map_or(now, |before| before.since);
+        let held = before.map_or(Timestamp::MIN, |before| before.held_until);
+        match (seen, before) {
+            (Some(ttl), before) => {
+                let ttl = ttl.min(longest);
+                // What an unsighted memory held on to was a guess.
+                let held = if before.is_some_and(|before| before.sighted) { held } else { Timestamp::MIN };
+                Self { seen: true, ttl, sighted: true, held_until: held.max(after(ttl)), since }
+            }
+            // It may have been handed out until just before this look.
+            (None, Some(before)) if before.seen => {
+                Self { seen: false, held_until: held.max(after(before.ttl)), since, ..before }
+            }
+            (None, Some(before)) => Self { since, ..before },
+            (None, None) => Self { seen: false, ttl: longest, sighted: false, held_until: after(longest), since },
+        }
+    }
+
+    /// What follows at `now`.
+    pub fn says(&self, now: Timestamp) -> Says {
+        match (self.seen, now < self.held_until, self.sighted) {
+            (true, ..) => Says::Serving,
+            (false, true, true) => Says::Draining,
+            (false, true, false) => Says::Unknown(Why::Unsettled),
+            (false, false, _) => Says::NotServing,
+        }
+    }
+}
+
+/// How long a client may hold an answer with this TTL: one with the top bit set counts as 0 (RFC 2181, section 8).
+pub fn ttl(seconds: u32) -> SignedDuration {
+    let seconds = if seconds > i32::MAX as u32 { 0 } else { seconds };
+    SignedDuration::from_secs(i64::from(seconds))
+}
