@@ -7,6 +7,7 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 pub(super) struct Metrics {
     pub(super) reviews: IntCounterVec,
     pub(super) refusals: IntCounterVec,
+    pub(super) permissions: IntCounterVec,
     pub(super) duration: HistogramVec,
 }
 
@@ -24,6 +25,13 @@ impl Metrics {
                 Opts::new("poolguard_refusals_total", "Refused requests by service; for dashboards, not for alerts."),
                 &["namespace", "service", "datacenter", "reason"],
             )?,
+            permissions: IntCounterVec::new(
+                Opts::new(
+                    "poolguard_permissions_total",
+                    "Guarded removals that were allowed, on evidence or by trust, by service; for dashboards and audits.",
+                ),
+                &["namespace", "service", "datacenter", "reason"],
+            )?,
             duration: HistogramVec::new(
                 HistogramOpts::new(
                     "poolguard_review_duration_seconds",
@@ -35,6 +43,7 @@ impl Metrics {
         };
         registry.register(Box::new(this.reviews.clone()))?;
         registry.register(Box::new(this.refusals.clone()))?;
+        registry.register(Box::new(this.permissions.clone()))?;
         registry.register(Box::new(this.duration.clone()))?;
         Ok(this)
     }

@@ -17,7 +17,7 @@ use axum_server::tls_rustls::RustlsConfig;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use poolguard_policy::request::Request;
 use poolguard_policy::rules::by_garbage_collector;
-use poolguard_policy::verdict::{Decision, Refusal};
+use poolguard_policy::verdict::{Allowed, Decision, Reason, Refusal};
 use tokio::sync::mpsc;
 
 use super::decide::Judge;
@@ -93,6 +93,9 @@ async fn validate(State(shared): State<Shared>, body: Bytes) -> Response {
     match shared.judge.judge(&request).await {
         Decision::Allow(allowed) => {
             shared.count(door, "allowed", allowed.reason.as_str(), request.dry_run, start);
+            if !request.dry_run {
+                shared.permit(&allowed);
+            }
             let service = allowed.service.map(|key| key.to_string());
             let audit = audit(&shared, service, "allowed", allowed.reason.as_str());
             json(&Answer::allow(&decoded.uid, &allowed.warnings, &audit))
@@ -126,6 +129,17 @@ impl Shared {
         let dry_run = if dry_run { "true" } else { "false" };
         self.metrics.reviews.with_label_values(&[door, decision, reason, dry_run]).inc();
         self.metrics.duration.with_label_values(&[decision]).observe(start.elapsed().as_secs_f64());
+    }
+
+    /// One count by service for a removal that was guarded, and allowed.
+    fn permit(&self, allowed: &Allowed) {
+        if let (Some(service), Reason::NotServing | Reason::Trusted | Reason::WarnOnly) =
+            (&allowed.service, allowed.reason)
+        {
+            let labels =
+                [service.namespace.as_str(), service.name.as_str(), self.judge.here(), allowed.reason.as_str()];
+            self.metrics.permissions.with_label_values(&labels).inc();
+        }
     }
 
     /// One line for each refusal, one count by service, and an Event off the request path. A dry run leaves only the metric.

@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod doors;
+mod evidence;
 mod faults;
 mod ordinary_work;
 mod outage;

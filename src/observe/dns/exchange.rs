@@ -66,16 +66,18 @@ fn request(name: &Name, kind: RecordType, network: Option<IpNet>) -> DnsRequest 
 
 async fn udp(server: SocketAddr, request: DnsRequest, timeout: Duration) -> Result<DnsResponse, NetError> {
     let mut stream = UdpClientStream::builder(server, TokioRuntimeProvider::new()).with_timeout(Some(timeout)).build();
-    first(stream.send_message(request)).await
+    // Its stream ends without an answer when the time is over.
+    first(stream.send_message(request), NetError::Timeout).await
 }
 
 async fn tcp(server: SocketAddr, request: DnsRequest, timeout: Duration) -> Result<DnsResponse, NetError> {
     let exchange = TcpClientStream::exchange(server, None, timeout, None, TokioRuntimeProvider::new()).await?;
-    first(exchange.send(request)).await
+    first(exchange.send(request), NetError::NoConnections).await
 }
 
 async fn first(
     mut responses: impl futures::Stream<Item = Result<DnsResponse, NetError>> + Unpin,
+    none: NetError,
 ) -> Result<DnsResponse, NetError> {
-    responses.next().await.unwrap_or(Err(NetError::NoConnections))
+    responses.next().await.unwrap_or(Err(none))
 }

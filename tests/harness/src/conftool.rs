@@ -3,8 +3,6 @@
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -160,17 +158,10 @@ impl Conftool {
 
     fn request(&self, method: &str, record: &str, datacenter: &str, body: &str) -> Result<()> {
         let address = self.endpoint.trim_start_matches("http://");
-        let mut stream = TcpStream::connect(address).context("cannot reach conftool's etcd")?;
-        write!(
-            stream,
-            "{method} /v2/keys/conftool/v1/discovery/{record}/{datacenter} HTTP/1.0\r\nHost: localhost\r\n\
-             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let ok = answer.split(' ').nth(1).is_some_and(|code| code.starts_with('2'));
-        ensure!(ok, "etcd answered {answer}");
+        let path = format!("/v2/keys/conftool/v1/discovery/{record}/{datacenter}");
+        let form = "Content-Type: application/x-www-form-urlencoded";
+        let answer = crate::http::request(address, method, &path, &[form], body)?;
+        ensure!((200..300).contains(&answer.status), "etcd answered {}", answer.body);
         Ok(())
     }
 

@@ -1,16 +1,20 @@
 //! Two real datacenters on one machine: builds the programs of a control plane, starts and stops them, installs Poolguard and
 //! the example services. Tests, the demo and `cargo xtask` share it.
 //!
-//! In reading order: [`command`] runs one program, [`wait`] waits for a condition; [`programs`] and [`conftool`] build what is
-//! missing; [`run`] owns the processes and the folder of a run, [`ports`] and [`pki`] serve it; [`datacenter`] is one control
-//! plane, [`fleet`] both and conftool's etcd; [`operator`] is Poolguard beside a control plane, [`services`] the examples.
+//! In reading order: [`command`] runs one program, [`wait`] waits for a condition, [`http`] asks one thing; [`programs`], [`conftool`] and [`debian`] bring
+//! what is missing; [`run`] owns the processes and the folder of a run, [`ports`] and [`pki`] serve it; [`datacenter`] is one control
+//! plane, [`fleet`] both and conftool's etcd, [`etcd`] one that can be broken, [`edge`] gdnsd and Prometheus around them; [`operator`] is Poolguard beside a control plane, [`services`] the examples.
 //!
 //! Never: a client library. Everything is done with the programs that people use, so that what works here works for them.
 pub mod command;
 pub mod conftool;
 pub mod datacenter;
+pub mod debian;
 pub mod demo;
+pub mod edge;
+pub mod etcd;
 pub mod fleet;
+pub mod http;
 pub mod objects;
 pub mod operator;
 pub mod pki;

@@ -2,16 +2,19 @@
 //! ServiceAccounts. What the chart does not grant does not work.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+
+use serde_json::{Value, json};
 
 use crate::datacenter::{Datacenter, Who};
+use crate::edge::Edge;
+use crate::edge::addresses::{CLIENTS, NETWORKS};
+use crate::http::{base64, get};
 use crate::pki::{Authority, Credential, Subject, kubeconfig};
 use crate::ports::Ports;
 use crate::wait::wait_for;
@@ -40,6 +43,40 @@ struct OperatorPorts {
     controller_metrics: u16,
 }
 
+/// Where Poolguard finds the truth: `sources` and `networks` of its configuration.
+#[derive(Debug, Clone)]
+pub struct Truth {
+    /// `sources`
+    pub sources: Value,
+    /// `networks`
+    pub networks: Value,
+}
+
+impl Truth {
+    /// conftool's etcd alone.
+    pub fn conftool(endpoint: &str) -> Self {
+        let source = json!({"name": "conftool", "conftool": {"endpoints": [endpoint], "namespace": "/conftool/v1"}});
+        Self { sources: json!([source]), networks: json!([]) }
+    }
+
+    /// conftool's etcd, gdnsd, and this datacenter's Prometheus.
+    pub fn everything(conftool: &str, edge: &Edge, datacenter: &str) -> Self {
+        let networks: Vec<Value> =
+            NETWORKS.iter().map(|(name, network)| json!({"datacenter": name, "cidrs": [network]})).collect();
+        let clients: Vec<&str> = CLIENTS.iter().map(|(_, network)| *network).collect();
+        let Self { mut sources, .. } = Self::conftool(conftool);
+        if let Some(sources) = sources.as_array_mut() {
+            sources.push(json!({"name": "gdnsd", "dns": {
+                "servers": [edge.dns.to_string()], "clientNetworks": clients, "maxTTL": "5s", "interval": "500ms",
+            }}));
+            sources.push(json!({"name": "prometheus", "prometheus": {
+                "url": edge.prometheus(datacenter), "interval": "500ms",
+            }}));
+        }
+        Self { sources, networks: json!(networks) }
+    }
+}
+
 /// The processes.
 pub const PROCESSES: [&str; 2] = ["webhook", "controller"];
 
@@ -49,6 +86,14 @@ impl Operator {
     /// # Errors
     /// If the chart cannot be installed or a process does not become ready.
     pub fn install(datacenter: &Datacenter, conftool: &str, binary: &Path) -> Result<Self> {
+        Self::install_with(datacenter, &Truth::conftool(conftool), binary)
+    }
+
+    /// The same, with any sources.
+    ///
+    /// # Errors
+    /// If the chart cannot be installed or a process does not become ready.
+    pub fn install_with(datacenter: &Datacenter, truth: &Truth, binary: &Path) -> Result<Self> {
         let folder = datacenter.run().subfolder(&format!("{}/operator", datacenter.name))?;
         let mut held = Ports::new();
         let ports =
@@ -59,7 +104,7 @@ impl Operator {
         fs::create_dir_all(&tls).context("cannot make the folder of the certificate")?;
         fs::copy(certificate, tls.join("tls.crt")).context("cannot copy the certificate")?;
         fs::copy(key, tls.join("tls.key")).context("cannot copy the key")?;
-        let values = serde_json::json!({
+        let values = json!({
             "datacenter": datacenter.name,
             "webhook": {
                 "url": format!("https://127.0.0.1:{}", ports.webhook),
@@ -93,7 +138,7 @@ impl Operator {
             pids: Mutex::default(),
         };
         for process in PROCESSES {
-            this.configure(datacenter, process, conftool)?;
+            this.configure(datacenter, process, truth)?;
         }
         for process in PROCESSES {
             this.start(datacenter, process)?;
@@ -104,17 +149,18 @@ impl Operator {
         Ok(this)
     }
 
-    fn configure(&self, datacenter: &Datacenter, process: &str, conftool: &str) -> Result<()> {
+    fn configure(&self, datacenter: &Datacenter, process: &str, truth: &Truth) -> Result<()> {
         let account = format!("poolguard-{process}");
         let token = datacenter.kubectl(&["-n", NAMESPACE, "create", "token", &account, "--duration=24h"])?.success()?;
         let credential = Credential::Token(token.trim().to_owned());
         let file = self.folder.join(format!("{process}.kubeconfig"));
         kubeconfig(&file, &datacenter.server, &datacenter.authority(), &credential)?;
-        let config = serde_json::json!({
+        let config = json!({
             "datacenter": datacenter.name,
             "contact": "#wikimedia-sre",
             "runbookURL": "https://wikitech.example/Poolguard",
-            "sources": [{"name": "conftool", "conftool": {"endpoints": [conftool], "namespace": "/conftool/v1"}}],
+            "sources": truth.sources,
+            "networks": truth.networks,
             "webhook": {"listen": format!("127.0.0.1:{}", self.ports.webhook)},
             "metrics": {"listen": format!("127.0.0.1:{}", self.metrics_port(process))},
             "controller": {"namespace": NAMESPACE},
@@ -163,8 +209,8 @@ impl Operator {
             if let Some((_, pid)) = pid {
                 datacenter.run().ensure_running(pid, &log)?;
             }
-            let (status, body) = http(self.metrics_port(process), "/readyz")?;
-            ensure!(status == 200, "{body}");
+            let answer = get(self.metrics_port(process), "/readyz")?;
+            ensure!(answer.status == 200, "{}", answer.body);
             Ok(())
         })
         .with_context(|| datacenter.run().log_tail(&log))
@@ -200,9 +246,9 @@ impl Operator {
     /// # Errors
     /// If the process does not answer.
     pub fn metric(&self, process: &str, name: &str, labels: &[&str]) -> Result<f64> {
-        let (status, body) = http(self.metrics_port(process), "/metrics")?;
-        ensure!(status == 200, "metrics answered {status}");
-        let ours = body.lines().filter(|line| {
+        let answer = get(self.metrics_port(process), "/metrics")?;
+        ensure!(answer.status == 200, "metrics answered {}", answer.status);
+        let ours = answer.body.lines().filter(|line| {
             line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
                 && labels.iter().all(|label| line.contains(label))
         });
@@ -225,46 +271,5 @@ impl Operator {
     /// The port of a process's metrics.
     pub fn metrics_port(&self, process: &str) -> u16 {
         if process == "webhook" { self.ports.webhook_metrics } else { self.ports.controller_metrics }
-    }
-}
-
-/// A GET over plain HTTP on loopback: status and body.
-fn http(port: u16, path: &str) -> Result<(u16, String)> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    let Some((head, body)) = text.split_once("\r\n\r\n") else { bail!("no answer") };
-    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_default();
-    Ok((status, body.to_owned()))
-}
-
-/// Standard base64, for one field of the chart.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let group = chunk.iter().fold(0u32, |group, byte| (group << 8) | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for index in 0..4 {
-            if index <= chunk.len() {
-                let six = (group >> (18 - 6 * index)) & 63;
-                text.push(char::from(ALPHABET[six as usize]));
-            } else {
-                text.push('=');
-            }
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::base64;
-
-    #[test]
-    fn base64_pads_as_rfc_4648_says() {
-        let encoded: Vec<String> = ["", "f", "fo", "foo", "foob"].iter().map(|text| base64(text.as_bytes())).collect();
-        assert_eq!(encoded, ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg=="]);
     }
 }

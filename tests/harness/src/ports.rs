@@ -24,6 +24,16 @@ impl Ports {
         Self { next: RANGE.start + offset, held: Vec::new() }
     }
 
+    /// A port for somebody who listens on it over TCP and UDP: found free, and not held.
+    ///
+    /// # Errors
+    /// If the whole range is taken.
+    pub fn take_for_both(&mut self) -> Result<u16> {
+        let port = self.take()?;
+        self.held.pop();
+        Ok(port)
+    }
+
     /// A port that nobody listens on and nobody else holds.
     ///
     /// # Errors

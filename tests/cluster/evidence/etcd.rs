@@ -1,0 +1,85 @@
+//! etcd itself: members that are paused, killed or slow, passwords, and a state that was restored from an older one.
+
+use poolguard_harness::wait::wait_for;
+
+use super::world::{PASSWORD, World};
+use crate::scenario::SOON;
+
+fn entry(source: &str, record: &str) -> String {
+    format!("{{name: discovery, source: {source}, conftool: {{record: {record}}}}}")
+}
+
+#[test]
+fn three_members_lose_one_without_a_refusal_and_two_without_a_permission() {
+    let world = World::shared();
+    let root = Some(("root", PASSWORD));
+    let names = ["three-failover", "three-no-quorum", "three-other-source"];
+    for name in names {
+        world.three.record(root, name, &["codfw"]).expect("a record");
+    }
+    world.etcd.record(None, names[2], &["codfw"]).expect("a record");
+    world.services(&[
+        (names[0].to_owned(), entry("three", names[0])),
+        (names[1].to_owned(), entry("three", names[1])),
+        (names[2].to_owned(), entry("main", names[2])),
+        ("wrong-password".to_owned(), entry("wrong-password", names[0])),
+    ]);
+    world.refused("wrong-password", "etcd answered 401");
+    world.says("wrong-password", 0, "Unknown: Unreachable");
+    assert!(world.results("wrong-password", "Unreachable") > 0.0);
+
+    // One of three is paused: it accepts connections and says nothing, and the next one is asked.
+    world.says(names[1], 0, "NotServing");
+    world.three.signal(1, "STOP").expect("a member stops");
+    world.permitted(names[0]);
+    world.three.signal(1, "CONT").expect("a member goes on");
+    // Two of three are dead: the last one has no quorum.
+    world.three.end(1).expect("a member dies");
+    world.three.end(2).expect("a member dies");
+    world.refused(names[1], "cannot be told");
+    world.says(names[1], 0, "Unknown: Unreachable");
+    world.permitted(names[2]);
+    for member in [1, 2] {
+        world.three.restart(member).expect("a member comes back");
+    }
+    world.permitted(names[1]);
+}
+
+#[test]
+fn an_etcd_that_is_slow_by_five_seconds_is_refused_in_time() {
+    let world = World::shared();
+    world.etcd.record(None, "etcd-slow", &["codfw"]).expect("a record");
+    world.services(&[("etcd-slow".to_owned(), entry("slow", "etcd-slow"))]);
+    world.refused("etcd-slow", "no answer");
+    assert!(world.slow.heard.count("connection") > 0, "the fault was not hit");
+    assert!(world.results("slow", "TimedOut") > 0.0);
+    world.slow.heard.heal("connection");
+    world.permitted("etcd-slow");
+}
+
+#[test]
+fn a_restored_etcd_starts_every_clock_anew() {
+    let world = World::shared();
+    let name = "etcd-restored";
+    let ttl = |pooled: bool, ttl: u32| format!(r#"{{"pooled": {pooled}, "references": [], "ttl": {ttl}}}"#);
+    let put = |datacenter, value: &str| world.restored.put(None, name, datacenter, value).expect("a value");
+    put("codfw", &ttl(true, 1));
+    put("eqiad", &ttl(true, 1));
+    world.restored.keep().expect("a state to go back to");
+    // Depooled, and believed after its TTL.
+    put("eqiad", &ttl(false, 1));
+    world.services(&[(name.to_owned(), entry("restored", name))]);
+    world.says(name, 0, "NotServing");
+    // Restored: the depool never was, and is asked for again, under the same number, with an hour for clients to hold on.
+    world.restored.restore().expect("the older state");
+    world.says(name, 0, "Serving");
+    world.refused(name, "serves live traffic");
+    put("eqiad", &ttl(false, 3600));
+    wait_for("the refusal to count from the new depool", SOON, || {
+        let (output, _) = world.delete(name);
+        anyhow::ensure!(output.text().contains("may still hold the old answer for 3"), "it says {}", output.text());
+        Ok(())
+    })
+    .expect("a refusal");
+    assert_eq!(world.counted("poolguard_permissions_total", name), 0.0);
+}

@@ -1,0 +1,167 @@
+//! Evidence: what the sources say when they are well, and when they are not. Every fault leads to a refusal within the deadline,
+//! never to a permission, and concerns no other service; each is shown to have been hit, and the same command succeeds once it
+//! is over.
+
+mod etcd;
+mod real;
+mod wire;
+mod world;
+
+use world::World;
+
+/// A fault and what must follow from it.
+struct Case {
+    /// The service, its namespace, and the name in the source.
+    name: &'static str,
+    /// Its entry of `evidence`.
+    entry: String,
+    /// What the refusal says.
+    words: &'static str,
+    /// What the status says.
+    says: &'static str,
+    /// The source, and the result that its metric counts.
+    metric: (&'static str, &'static str),
+}
+
+impl Case {
+    fn dns(
+        name: &'static str,
+        source: &'static str,
+        words: &'static str,
+        says: &'static str,
+        result: &'static str,
+    ) -> Self {
+        let entry = format!("{{name: answers, source: {source}, dns: {{name: {name}.test}}}}");
+        Self { name, entry, words, says, metric: (source, result) }
+    }
+
+    fn prometheus(
+        name: &'static str,
+        query: &str,
+        words: &'static str,
+        says: &'static str,
+        result: &'static str,
+    ) -> Self {
+        let source = if query.starts_with("prometheus_") { "wire-prometheus" } else { "prometheus" };
+        let entry = format!("{{name: traffic, source: {source}, prometheus: {{query: '{query}'}}}}");
+        Self { name, entry, words, says, metric: (source, result) }
+    }
+
+    fn conftool(name: &'static str, words: &'static str, says: &'static str) -> Self {
+        let entry = format!("{{name: discovery, source: main, conftool: {{record: {name}}}}}");
+        Self { name, entry, words, says, metric: ("main", "ok") }
+    }
+}
+
+fn make(world: &World, cases: &[Case]) {
+    let services: Vec<(String, String)> = cases.iter().map(|case| (case.name.to_owned(), case.entry.clone())).collect();
+    world.services(&services);
+}
+
+fn check(world: &World, case: &Case) {
+    world.refused(case.name, case.words);
+    world.says(case.name, 0, case.says);
+    assert!(world.results(case.metric.0, case.metric.1) > 0.0, "{}: the metric {:?}", case.name, case.metric);
+}
+
+#[test]
+fn no_answer_of_a_dns_server_that_proves_nothing_is_a_permission() {
+    let world = World::shared();
+    let cases = [
+        Case::dns("dns-servfail", "wire", "Server Failure", "Unknown: Unreachable", "Unreachable"),
+        Case::dns("dns-nxdomain", "wire", "NXDOMAIN", "Unknown: Missing", "Missing"),
+        Case::dns("dns-silent", "wire", "no answer from", "Unknown: TimedOut", "TimedOut"),
+        Case::dns("dns-disagree", "wire-both", "serves live traffic in eqiad and", "Serving", "ok"),
+        Case::dns("dns-half-dead", "wire-both", "no answer from", "Unknown: TimedOut", "TimedOut"),
+        Case::dns("dns-ttl-zero", "wire", "serves live traffic in eqiad and", "Serving", "ok"),
+        Case::dns("dns-ttl-top-bit", "wire", "serves live traffic in eqiad and", "Serving", "ok"),
+        Case::dns("dns-cname-loop", "wire", "circle", "Unknown: Malformed", "Malformed"),
+        Case::dns("dns-truncated", "wire", "cannot be reached", "Unknown: Unreachable", "Unreachable"),
+        Case::dns("dns-lame", "wire", "no authority", "Unknown: Unreachable", "Unreachable"),
+        Case::dns("dns-fail-address", "wire", "in no configured network", "Unknown: NotConfigured", "ok"),
+        Case::dns("dns-without-subnet", "wire", "client subnet", "Unknown: Incomplete", "Incomplete"),
+    ];
+    make(world, &cases);
+    for case in &cases {
+        check(world, case);
+        let heard = |dns: &wire::Dns| dns.heard.count(case.name);
+        assert!(heard(&world.dns[0]) > 0, "{}: the fault was not hit", case.name);
+    }
+    for case in &cases {
+        world.dns.iter().for_each(|dns| dns.heard.heal(case.name));
+    }
+    for case in &cases {
+        world.permitted(case.name);
+    }
+}
+
+#[test]
+fn no_answer_of_prometheus_that_proves_nothing_is_a_permission() {
+    let world = World::shared();
+    let cases = [
+        Case::prometheus("prometheus-503", "prometheus_503", "503", "Unknown: Unreachable", "Unreachable"),
+        Case::prometheus("prometheus-warnings", "prometheus_warnings", "not all", "Unknown: Incomplete", "ok"),
+        Case::prometheus(
+            "prometheus-redirect",
+            "prometheus_redirect",
+            "redirects",
+            "Unknown: Unreachable",
+            "Unreachable",
+        ),
+        Case::prometheus("prometheus-slow", "prometheus_slow", "no answer from", "Unknown: TimedOut", "TimedOut"),
+        Case::prometheus("prometheus-huge", "prometheus_huge", "exceeds", "Unknown: Malformed", "Malformed"),
+    ];
+    make(world, &cases);
+    for case in &cases {
+        check(world, case);
+        let query = case.name.replace('-', "_");
+        assert!(world.prometheus.heard.count(&query) > 0, "{}: the fault was not hit", case.name);
+    }
+    assert_eq!(world.prometheus.heard.count("elsewhere"), 0, "a redirect was followed");
+    for case in &cases {
+        world.prometheus.heard.heal(&case.name.replace('-', "_"));
+    }
+    for case in &cases {
+        world.permitted(case.name);
+    }
+}
+
+#[test]
+fn no_value_in_conftool_that_proves_nothing_is_a_permission() {
+    let world = World::shared();
+    let big = format!(r#"{{"pooled": false, "ttl": 1, "note": "{}"}}"#, "x".repeat(1 << 20));
+    let cases = [
+        (Case::conftool("etcd-deleted", "key missing", "Unknown: Missing"), None),
+        (Case::conftool("etcd-truncated", "not JSON", "Unknown: Malformed"), Some(r#"{"pooled": fal"#)),
+        (Case::conftool("etcd-no-json", "not JSON", "Unknown: Malformed"), Some("pooled: false")),
+        (Case::conftool("etcd-null", "not an object", "Unknown: Malformed"), Some("null")),
+        (
+            Case::conftool("etcd-extra-fields", "serves live traffic in eqiad and", "Serving"),
+            Some(r#"{"pooled": true, "ttl": 1, "weight": [1, {}], "references": ["x"]}"#),
+        ),
+        (
+            Case { metric: ("main", "Malformed"), ..Case::conftool("etcd-big", "exceeds", "NotServing") },
+            Some(big.as_str()),
+        ),
+    ];
+    for (case, value) in &cases {
+        world.etcd.record(None, case.name, &["codfw"]).expect("a record");
+        match value {
+            Some(value) => world.etcd.put(None, case.name, "eqiad", value).expect("a value"),
+            None => world.etcd.delete(case.name, "eqiad").expect("no value"),
+        }
+    }
+    let (cases, values): (Vec<Case>, Vec<_>) = cases.into_iter().unzip();
+    make(world, &cases);
+    for case in &cases {
+        check(world, case);
+    }
+    drop(values);
+    for case in &cases {
+        let further = r#"{"pooled": false, "references": [], "ttl": 1, "further": {"field": null}}"#;
+        world.etcd.put(None, case.name, "eqiad", further).expect("a value");
+    }
+    for case in &cases {
+        world.permitted(case.name);
+    }
+}

@@ -1,0 +1,141 @@
+//! The real thing: conftool, gdnsd and Prometheus about one service, and what they say when they disagree.
+
+use poolguard_harness::wait::wait_for;
+
+use super::world::World;
+use super::{Case, check, make};
+use crate::scenario::SOON;
+
+/// Requests that arrive in this datacenter; empty, hence unknown, unless the proxies are scraped.
+const TRAFFIC: &str = "sum(rate(envoy_cluster_upstream_rq_total{service=\"$service\",site=\"$datacenter\"}[4s])) and on() (count(up{job=\"envoy\"} == 1) > 0)";
+
+fn everything(name: &str) -> String {
+    format!(
+        "{{name: discovery, source: main, conftool: {{record: {name}}}}}, \
+         {{name: answers, source: gdnsd, dns: {{name: {name}.discovery.wmnet}}}}, \
+         {{name: traffic, source: prometheus, prometheus: {{query: '{TRAFFIC}', threshold: 500m}}}}"
+    )
+}
+
+fn set(world: &World, name: &str, pooled_in: &[&str]) {
+    for datacenter in ["codfw", "eqiad"] {
+        world.conftool.pool(name, datacenter, pooled_in.contains(&datacenter)).expect("confctl");
+    }
+}
+
+/// The row of `kubectl get servicepoolings -A -o wide`, once it says all of this.
+fn row(world: &World, name: &str, words: &[&str]) {
+    wait_for(&format!("the row of {name} to say {words:?}"), SOON, || {
+        let table = world.eqiad.kubectl(&["get", "servicepoolings", "-A", "-o", "wide"])?.success()?;
+        let row = table.lines().find(|line| line.contains(name)).unwrap_or_default();
+        anyhow::ensure!(words.iter().all(|word| row.contains(word)), "it says {row}");
+        Ok(())
+    })
+    .expect("the row");
+}
+
+#[test]
+fn a_depool_is_followed_from_conftool_to_dns_to_the_last_request() {
+    let world = World::shared();
+    let name = "edge-active";
+    set(world, name, &["codfw", "eqiad"]);
+    world.services(&[(name.to_owned(), everything(name))]);
+    for entry in 0..3 {
+        world.says(name, entry, "Serving");
+    }
+    row(world, name, &["codfw=serving eqiad=serving", "Serving", "True", "ActiveActive", "intent and evidence agree"]);
+    world.refused(name, "serves live traffic in eqiad");
+    // Depooled with the real conftool: gdnsd follows, clients go elsewhere, traffic ends, and only then it may go.
+    set(world, name, &["codfw"]);
+    world.says(name, 0, "NotServing");
+    for entry in [1, 2] {
+        world.says(name, entry, "NotServing");
+    }
+    row(world, name, &["codfw=serving eqiad=depooled", "NotServing", "pooled in codfw only"]);
+    world.permitted(name);
+}
+
+#[test]
+fn an_active_passive_record_pooled_twice_shows_where_traffic_really_goes() {
+    let world = World::shared();
+    let name = "edge-passive";
+    set(world, name, &["eqiad"]);
+    let entries = everything(name);
+    world.services(&[(name.to_owned(), entries)]);
+    let passive =
+        ["-n", name, "patch", "servicepooling", name, "--type=merge", "-p", r#"{"spec":{"mode":"ActivePassive"}}"#];
+    world.eqiad.kubectl(&passive).expect("kubectl").success().expect("a change of intent");
+    world.says(name, 1, "Serving");
+    // The second datacenter is pooled as well: gdnsd keeps what it had, and conftool no longer says who serves.
+    set(world, name, &["codfw", "eqiad"]);
+    row(world, name, &["pooled in codfw and eqiad", "about edge-passive in codfw, discovery says pooled=true"]);
+    let drift = world.status(name, ".drift[*].reason").expect("the drift");
+    assert!(drift.contains("PooledTwice") && drift.contains("SourcesDisagree"), "{drift}");
+    // conftool alone would call eqiad depooled; DNS and traffic say otherwise.
+    set(world, name, &["eqiad"]);
+    world.refused(name, "serves live traffic in eqiad");
+    set(world, name, &["codfw"]);
+    world.permitted(name);
+}
+
+#[test]
+fn what_a_real_prometheus_answers_is_no_permission_unless_it_is_one_number() {
+    let world = World::shared();
+    set(world, "edge-traffic", &["eqiad"]);
+    // Requests of this service: above zero while it is pooled here, zero afterwards.
+    let of = "sum(rate(envoy_cluster_upstream_rq_total{service=\"edge-traffic\"}[4s]))";
+    let with = |query: &str| query.replace('T', of);
+    let passing = [
+        Case::prometheus("traffic-empty", &with("T == 0"), "yields nothing", "Unknown: Missing", "Missing"),
+        Case::prometheus("traffic-nan", &with("0 / (T == bool 0)"), "NaN", "Unknown: Malformed", "Malformed"),
+        Case::prometheus("traffic-inf", &with("T / (T == bool 0)"), "Inf", "Unknown: Malformed", "Malformed"),
+        Case::prometheus(
+            "traffic-two",
+            &with("T or label_replace(T > 0, \"a\", \"b\", \"\", \"\")"),
+            "2 series",
+            "Unknown: Ambiguous",
+            "Ambiguous",
+        ),
+    ];
+    // What is wrong with a query stays wrong: its resource must be mended, and that is refused like any weakening.
+    let lasting = [
+        Case::prometheus("traffic-scalar", &with("scalar(T)"), "a scalar", "Unknown: Malformed", "Malformed"),
+        Case::prometheus("traffic-wrong", "sum(", "parse error", "Unknown: Unreachable", "Unreachable"),
+        Case::prometheus("traffic-unquoted", "sum($service)", "inside of quotes", "Unknown: Malformed", "Malformed"),
+    ];
+    make(world, &passing);
+    make(world, &lasting);
+    for case in passing.iter().chain(&lasting) {
+        check(world, case);
+    }
+    set(world, "edge-traffic", &["codfw"]);
+    for case in &passing {
+        world.permitted(case.name);
+    }
+    for case in &lasting {
+        world.refused(case.name, case.words);
+        let patch = r#"[{"op":"replace","path":"/spec/evidence/0/prometheus/query","value":"vector(0)"}]"#;
+        let change = ["-n", case.name, "patch", "servicepooling", case.name, "--type=json", "-p", patch];
+        assert!(!world.eqiad.kubectl(&change).expect("kubectl").ok(), "{}: the query was changed", case.name);
+    }
+}
+
+#[test]
+fn a_prometheus_that_is_paused_or_dead_is_no_permission() {
+    let world = World::shared();
+    let names = ["prometheus-paused", "prometheus-dead"];
+    let entry = "{name: traffic, source: prometheus-dying, prometheus: {query: 'vector(0)'}}";
+    world.services(&names.map(|name| (name.to_owned(), entry.to_owned())));
+    world.says(names[0], 0, "NotServing");
+    let (run, pid) = (world.eqiad.run(), world.edge.prometheus_pid("codfw"));
+    run.signal(pid, "STOP").expect("Prometheus stops");
+    world.refused(names[0], "no answer from Prometheus");
+    world.says(names[0], 0, "Unknown: TimedOut");
+    assert!(world.results("prometheus-dying", "TimedOut") > 0.0);
+    run.signal(pid, "CONT").expect("Prometheus goes on");
+    world.permitted(names[0]);
+    run.end(pid, true).expect("Prometheus dies");
+    world.refused(names[1], "cannot be reached");
+    world.says(names[1], 0, "Unknown: Unreachable");
+    assert!(world.results("prometheus-dying", "Unreachable") > 0.0);
+}

@@ -1,0 +1,98 @@
+//! Debian's packages of the servers that are no Go modules or Python packages: gdnsd and Prometheus. They are downloaded by
+//! apt, whose signatures count, and unpacked below `target/debian`: nothing is installed, and nobody need be root.
+
+use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::command::run;
+
+/// The unpacked packages.
+#[derive(Debug, Clone)]
+pub struct Debian {
+    root: PathBuf,
+}
+
+impl Debian {
+    /// A command that runs one of their programs, by its path such as `usr/sbin/gdnsd`, with their libraries.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.root.join(program));
+        command.env("LD_LIBRARY_PATH", self.root.join("usr/lib").join(library_folder()));
+        command
+    }
+}
+
+/// Debian's name for the machine in paths of libraries.
+fn library_folder() -> &'static str {
+    if cfg!(target_arch = "aarch64") { "aarch64-linux-gnu" } else { "x86_64-linux-gnu" }
+}
+
+/// Downloads and unpacks what is missing.
+///
+/// # Errors
+/// If apt is missing, or a pinned version is gone.
+pub fn unpack(progress: &dyn Fn(&str)) -> Result<Debian> {
+    let list = crate::root().join("tests/controlplane/debian/packages.txt");
+    let packages = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
+    let target = crate::root().join("target/debian");
+    fs::create_dir_all(&target).with_context(|| format!("cannot make {}", target.display()))?;
+    let lock = File::create(target.join("lock")).context("cannot make the lock of the packages")?;
+    lock.lock().context("cannot wait for another download")?;
+    let debian = Debian { root: target.join("root") };
+    let mut hasher = DefaultHasher::new();
+    (&packages, library_folder()).hash(&mut hasher);
+    let (stamp, stamp_file) = (format!("{:016x}", hasher.finish()), target.join("stamp"));
+    if fs::read_to_string(&stamp_file).is_ok_and(|text| text == stamp) {
+        return Ok(debian);
+    }
+    progress("gdnsd and Prometheus: Debian's packages, about 10 s");
+    for tool in ["apt-get", "dpkg-deb"] {
+        run(Command::new(tool).arg("--version")).with_context(|| {
+            format!("`{tool}` is needed for gdnsd and Prometheus: use Debian 12, or put it on the PATH")
+        })?;
+    }
+    let downloads = target.join("downloads");
+    for folder in [&downloads, &debian.root] {
+        let _ = fs::remove_dir_all(folder);
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    let config = configure(&target)?;
+    let apt = |arguments: &[&str]| {
+        run(Command::new("apt-get").current_dir(&downloads).env("APT_CONFIG", &config).arg("--quiet").args(arguments))?
+            .success()
+    };
+    apt(&["update"]).context("apt cannot read its lists of packages")?;
+    for package in packages.lines().filter(|line| !line.is_empty()) {
+        apt(&["download", package]).with_context(|| {
+            format!("{package} cannot be downloaded: if it is gone, change its line in {}", list.display())
+        })?;
+    }
+    let mut count = 0;
+    for entry in fs::read_dir(&downloads).context("cannot read what was downloaded")? {
+        let path = entry.context("cannot read what was downloaded")?.path();
+        run(Command::new("dpkg-deb").arg("--extract").arg(&path).arg(&debian.root))?.success()?;
+        count += 1;
+    }
+    ensure!(count > 0, "nothing was downloaded");
+    fs::write(stamp_file, stamp).context("cannot write a stamp")?;
+    Ok(debian)
+}
+
+/// A configuration of apt with folders of our own, and the machine's sources and keys.
+fn configure(target: &Path) -> Result<PathBuf> {
+    let apt = target.join("apt");
+    for folder in ["state/lists/partial", "cache/archives/partial"] {
+        fs::create_dir_all(apt.join(folder)).context("cannot make apt's folders")?;
+    }
+    fs::write(apt.join("status"), "").context("cannot write apt's status")?;
+    let path = apt.join("apt.conf");
+    let text = format!(
+        "Dir::State \"{0}/state\";\nDir::State::status \"{0}/status\";\nDir::Cache \"{0}/cache\";\nAPT::Sandbox::User \"\";\n",
+        apt.display()
+    );
+    fs::write(&path, text).context("cannot configure apt")?;
+    Ok(path)
+}
