@@ -20,7 +20,16 @@ fn a_service_pooling_that_makes_no_sense_is_refused_with_what_to_write() {
         ),
         (
             format!("{selector}\n  evidence: [{{name: e, declared: {{pooledIn: []}}, conftool: {{record: r}}}}]"),
-            "names exactly one source: write either declared or conftool",
+            "names exactly one source: write one of declared, conftool, dns and prometheus",
+        ),
+        (format!("{selector}\n  evidence: [{{name: e, dns: {{name: 'a..b'}}}}]"), "dns.name"),
+        (
+            format!("{selector}\n  evidence: [{{name: e, prometheus: {{query: up, threshold: '-1'}}}}]"),
+            "prometheus.threshold",
+        ),
+        (
+            format!("{selector}\n  {good}\n  acceptedDrift: [{{drift: Snowflake, reason: x}}]"),
+            "acceptedDrift[0].expires",
         ),
         (format!("{selector}\n  evidence: [{{name: e}}]"), "names exactly one source"),
         (format!("{selector}\n  expendable: {{}}\n  {good}"), "an empty selector would make every pod expendable"),

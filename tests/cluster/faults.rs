@@ -58,6 +58,8 @@ fn nothing_is_permitted_while_a_part_is_dead_and_ordinary_work_goes_on() {
     let message = scenario.condition("SourcesReady", "False/NotAnswering");
     assert!(message.contains("is unreachable since"), "{message}");
     scenario.refused_saying(&["delete", "deployment", main], "cannot be reached");
+    let permitted = operator.metric("webhook", "poolguard_permissions_total", &[]).expect("the metric");
+    assert_eq!(permitted, 0.0, "nothing was ever permitted");
     wait_for("the metric of the source", SOON, || {
         let up = operator.metric("controller", "poolguard_source_up", &[])?;
         anyhow::ensure!(up == 0.0, "it says {up}");

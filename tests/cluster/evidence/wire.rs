@@ -16,24 +16,30 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 /// What was heard, and about what the answer is to be a good one.
 #[derive(Clone, Default)]
-pub struct Heard(Arc<Mutex<(BTreeMap<String, usize>, BTreeSet<String>)>>);
+pub struct Heard(Arc<Mutex<Known>>);
+
+#[derive(Default)]
+struct Known {
+    counts: BTreeMap<String, usize>,
+    healed: BTreeSet<String>,
+}
 
 impl Heard {
     /// Counts a question about `what`, and says whether the answer is to be a good one.
     fn hear(&self, what: &str) -> bool {
         let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *heard.0.entry(what.to_owned()).or_default() += 1;
-        heard.1.contains(what)
+        *heard.counts.entry(what.to_owned()).or_default() += 1;
+        heard.healed.contains(what)
     }
 
     /// How often it was asked.
     pub fn count(&self, what: &str) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.get(what).copied().unwrap_or_default()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).counts.get(what).copied().unwrap_or_default()
     }
 
     /// From now on the answer is a good one: no traffic here.
     pub fn heal(&self, what: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.insert(what.to_owned());
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).healed.insert(what.to_owned());
     }
 }
 
