@@ -81,3 +81,15 @@ fn every_dependency_says_what_it_is_for() {
         }
     }
 }
+
+#[test]
+fn every_reason_has_its_place_in_the_documentation() {
+    let drift = read(&root().join("docs/drift.md"));
+    for reason in poolguard_policy::drift::DriftReason::ALL {
+        assert!(drift.contains(&format!("\n## {}\n\n", reason.as_str())), "docs/drift.md lacks {}", reason.as_str());
+    }
+    let sources = read(&root().join("docs/sources.md"));
+    for why in poolguard_policy::evidence::Why::ALL {
+        assert!(sources.contains(&format!("\n| `{}` | ", why.as_str())), "docs/sources.md lacks {}", why.as_str());
+    }
+}

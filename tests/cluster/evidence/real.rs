@@ -6,14 +6,25 @@ use super::world::World;
 use super::{Case, check, make};
 use crate::scenario::SOON;
 
-/// Requests that arrive in this datacenter; empty, hence unknown, unless the proxies are scraped.
-const TRAFFIC: &str = "sum(rate(envoy_cluster_upstream_rq_total{service=\"$service\",site=\"$datacenter\"}[4s])) and on() (count(up{job=\"envoy\"} == 1) > 0)";
+/// The queries of the documentation, over a shorter time.
+fn documented() -> Vec<String> {
+    let text = std::fs::read_to_string(poolguard_harness::root().join("docs/sources.md")).expect("the documentation");
+    let queries: Vec<String> = text
+        .split("```promql\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("\n```").next())
+        .map(|query| query.replace("[5m]", "[4s]"))
+        .collect();
+    assert_eq!(queries.len(), 3);
+    queries
+}
 
 fn everything(name: &str) -> String {
     format!(
         "{{name: discovery, source: main, conftool: {{record: {name}}}}}, \
          {{name: answers, source: gdnsd, dns: {{name: {name}.discovery.wmnet}}}}, \
-         {{name: traffic, source: prometheus, prometheus: {{query: '{TRAFFIC}', threshold: 500m}}}}"
+         {{name: traffic, source: prometheus, prometheus: {{query: '{}', threshold: 500m}}}}",
+        documented()[0]
     )
 }
 
@@ -83,7 +94,7 @@ fn what_a_real_prometheus_answers_is_no_permission_unless_it_is_one_number() {
     let world = World::shared();
     set(world, "edge-traffic", &["eqiad"]);
     // Requests of this service: above zero while it is pooled here, zero afterwards.
-    let of = "sum(rate(envoy_cluster_upstream_rq_total{service=\"edge-traffic\"}[4s]))";
+    let of = "sum(rate(envoy_cluster_upstream_rq_total{envoy_cluster_name=\"edge-traffic\"}[4s]))";
     let with = |query: &str| query.replace('T', of);
     let passing = [
         Case::prometheus("traffic-empty", &with("T == 0"), "yields nothing", "Unknown: Missing", "Missing"),
@@ -97,10 +108,14 @@ fn what_a_real_prometheus_answers_is_no_permission_unless_it_is_one_number() {
             "Ambiguous",
         ),
     ];
+    let [_, ingress, mesh] = documented().try_into().expect("three queries");
     // What is wrong with a query stays wrong: its resource must be mended, and that is refused like any weakening.
     let lasting = [
         Case::prometheus("traffic-scalar", &with("scalar(T)"), "a scalar", "Unknown: Malformed", "Malformed"),
         Case::prometheus("traffic-wrong", "sum(", "parse error", "Unknown: Unreachable", "Unreachable"),
+        // The documentation's: nobody scrapes such proxies here, and that is no zero.
+        Case::prometheus("traffic-ingress", &ingress, "yields nothing", "Unknown: Missing", "Missing"),
+        Case::prometheus("traffic-mesh", &mesh, "yields nothing", "Unknown: Missing", "Missing"),
         Case::prometheus("traffic-unquoted", "sum($service)", "inside of quotes", "Unknown: Malformed", "Malformed"),
     ];
     make(world, &passing);

@@ -61,8 +61,8 @@ pub fn play(dns: SocketAddr, ports: [u16; 2], services: &[String]) -> Result<()>
 fn metrics(counts: &Counts, datacenter: &str) -> String {
     let mut text = String::from("# TYPE envoy_cluster_upstream_rq_total counter\n");
     let counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
-    for ((name, service), count) in counts.iter().filter(|((name, _), _)| *name == datacenter) {
-        let _ = writeln!(text, "envoy_cluster_upstream_rq_total{{service=\"{service}\",site=\"{name}\"}} {count}");
+    for ((_, service), count) in counts.iter().filter(|((name, _), _)| *name == datacenter) {
+        let _ = writeln!(text, "envoy_cluster_upstream_rq_total{{envoy_cluster_name=\"{service}\"}} {count}");
     }
     text
 }
