@@ -79,10 +79,10 @@ pub fn steps(pooling: &Pooling, conclusion: &Conclusion, remaining: Option<i64>)
             Some(Says::Draining | Says::NotServing) => {}
         }
     }
-    let mut steps = if stuck {
+    let mut steps: Vec<Step> = if stuck {
         return vec![Step::AskForHelp];
-    } else if pools.is_empty() && depools.is_empty() && quiet.is_empty() {
-        looks
+    } else if pools.is_empty() && depools.is_empty() {
+        looks.into_iter().chain(quiet).collect()
     } else {
         pools.into_iter().chain(depools).chain(quiet).collect()
     };

@@ -35,10 +35,14 @@ use prometheus::Prometheus;
 /// What the status of a `ServicePooling` remembers, by evidence name and datacenter.
 pub type Remembered = BTreeMap<(String, String), Memory>;
 
+/// The moment that the other sources are given once one has seen traffic.
+const GRACE: Duration = Duration::from_millis(150);
+
 /// When to stop asking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
-    /// As soon as one source sees traffic in this datacenter: that is enough to refuse.
+    /// As soon as one source sees traffic in this datacenter: that is enough to refuse. The others are given a moment more, so
+    /// that the refusal can say what to do next.
     FirstTraffic,
     /// When all have answered.
     All,
@@ -150,6 +154,7 @@ impl Sources {
         let mut answers = Vec::new();
         let deadline = tokio::time::sleep(self.deadline);
         tokio::pin!(deadline);
+        let mut refused = false;
         loop {
             tokio::select! {
                 () = &mut deadline => break,
@@ -159,17 +164,23 @@ impl Sources {
                 }
             }
             let traffic = |answer: &Answer| answer.datacenter == self.here && answer.says == Says::Serving;
-            if until == Until::FirstTraffic && answers.iter().any(traffic) {
-                return answers;
+            if until == Until::FirstTraffic && !refused && answers.iter().any(traffic) {
+                refused = true;
+                let grace = tokio::time::Instant::now() + GRACE;
+                deadline.as_mut().reset(grace.min(deadline.deadline()));
             }
         }
+        let detail = if refused { "no answer yet".to_owned() } else { self.late() };
         for entry in &pooling.evidence {
             if !answers.iter().any(|answer| answer.evidence == entry.name) {
-                let detail = format!("no answer within {} ms", self.deadline.as_millis());
                 answers.extend(unknown(entry, &self.names(pooling), Why::TimedOut, &detail));
             }
         }
         answers
+    }
+
+    fn late(&self) -> String {
+        format!("no answer within {} ms", self.deadline.as_millis())
     }
 
     async fn ask_one(&self, pooling: &Pooling, entry: &Evidence, remembered: &Remembered) -> Vec<Answer> {

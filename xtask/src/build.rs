@@ -1,6 +1,7 @@
-//! `cargo xtask build`: the programs of the control plane and conftool.
+//! `cargo xtask build`: the programs of the control plane, conftool, gdnsd and Prometheus.
 
 use anyhow::Result;
+use poolguard_harness::debian;
 use poolguard_harness::fleet::Fleet;
 
 use crate::progress;
@@ -11,6 +12,7 @@ use crate::progress;
 /// If something cannot be built.
 pub fn run() -> Result<()> {
     Fleet::prepare(&progress)?;
-    progress("The programs of the control plane and conftool are built.");
+    debian::unpack(&progress)?;
+    progress("The programs of the control plane and conftool are built, gdnsd and Prometheus unpacked.");
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use poolguard_harness::debian;
 use poolguard_harness::fleet::Fleet;
 
 use crate::{cargo, progress};
@@ -65,7 +66,8 @@ fn cluster(targets: &[(String, String)]) -> Outcome {
             return Outcome::CannotRun(format!("`{program}` is not on the PATH; it builds {use_of}"));
         }
     }
-    if let Err(error) = Fleet::prepare(&progress) {
+    let prepared = Fleet::prepare(&progress).map(drop).and_then(|()| debian::unpack(&progress).map(drop));
+    if let Err(error) = prepared {
         return Outcome::CannotRun(format!("{error:#}"));
     }
     timed(|| cargo::run(&["test", "--package", package, "--test", target]))
