@@ -167,7 +167,8 @@ impl Sources {
             if until == Until::FirstTraffic && !refused && answers.iter().any(traffic) {
                 refused = true;
                 let grace = tokio::time::Instant::now() + GRACE;
-                deadline.as_mut().reset(grace.min(deadline.deadline()));
+                let sooner = grace.min(deadline.deadline());
+                deadline.as_mut().reset(sooner);
             }
         }
         let detail = if refused { "no answer yet".to_owned() } else { self.late() };
