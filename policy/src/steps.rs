@@ -28,10 +28,10 @@ pub enum Step {
         /// The entry of `spec.evidence`.
         evidence: String,
     },
-    /// Wait until the source of this entry, which only observes, sees no traffic any more.
+    /// Wait until the sources that only observe see no traffic any more.
     Quiet {
-        /// The entry of `spec.evidence`.
-        evidence: String,
+        /// Their entries of `spec.evidence`.
+        evidence: Vec<String>,
     },
     /// Wait for this long.
     Wait {
@@ -55,7 +55,7 @@ pub fn steps(pooling: &Pooling, conclusion: &Conclusion, remaining: Option<i64>)
         };
         match says(&here.answers) {
             Some(Says::Serving) if entry.arm.only_observes() => {
-                quiet.push(Step::Quiet { evidence: entry.name.clone() });
+                quiet.push(entry.name.clone());
             }
             Some(Says::Serving) => {
                 let elsewhere: Vec<_> =
@@ -79,6 +79,7 @@ pub fn steps(pooling: &Pooling, conclusion: &Conclusion, remaining: Option<i64>)
             Some(Says::Draining | Says::NotServing) => {}
         }
     }
+    let quiet = (!quiet.is_empty()).then_some(Step::Quiet { evidence: quiet });
     let mut steps: Vec<Step> = if stuck {
         return vec![Step::AskForHelp];
     } else if pools.is_empty() && depools.is_empty() {
@@ -129,16 +130,10 @@ pub fn command(pooling: &Pooling, step: &Step) -> String {
             }
             _ => format!("look: kubectl -n {} describe servicepooling {}", pooling.key.namespace, pooling.key.name),
         },
-        Step::Quiet { evidence } => match entry(pooling, evidence) {
-            Some((_, Evidence { arm: Arm::Dns { name, .. }, .. })) => {
-                format!(
-                    "wait until DNS no longer leads {name} here: kubectl -n {namespace} get servicepooling {service} -w"
-                )
-            }
-            _ => {
-                format!("wait until {evidence} sees no traffic: kubectl -n {namespace} get servicepooling {service} -w")
-            }
-        },
+        Step::Quiet { evidence } => format!(
+            "kubectl -n {namespace} wait servicepooling/{service} --for=condition=Serving=False --timeout=15m   (until {} see no traffic)",
+            evidence.join(" and ")
+        ),
         Step::Wait { seconds } => format!("wait {seconds} s"),
         Step::AskForHelp => "ask for help: no other datacenter is known that could take the traffic".to_owned(),
         Step::RunAgain => "run your command again".to_owned(),

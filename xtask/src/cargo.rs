@@ -26,6 +26,16 @@ pub fn build_poolguard() -> Result<PathBuf> {
     Ok(PathBuf::from(target).join("debug/poolguard"))
 }
 
+/// Builds the program `poolguard` as it is shipped, and returns its path.
+///
+/// # Errors
+/// If it does not compile.
+pub fn build_release() -> Result<PathBuf> {
+    run(&["build", "--quiet", "--release", "--bin", "poolguard"])?;
+    let target = metadata()?["target_directory"].as_str().context("cargo names no target directory")?.to_owned();
+    Ok(PathBuf::from(target).join("release/poolguard"))
+}
+
 /// The test targets of the workspace that are files of their own, as (package, target).
 ///
 /// # Errors

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod build;
 mod cargo;
 mod demo;
@@ -53,6 +54,11 @@ enum Command {
     Build,
     /// Write crds/, the chart's copies of it and the configuration's schema anew from the code
     Generate,
+    /// Measure: what to measure is the next word
+    Bench {
+        #[command(subcommand)]
+        what: bench::What,
+    },
     /// Run every test, tier by tier
     ///
     /// A tier that cannot run is named with what it lacks; where the variable CI is set, that is a failure.
@@ -70,6 +76,7 @@ fn main() -> ExitCode {
         Command::Down => down::run(),
         Command::Build => build::run(),
         Command::Generate => generate::run(),
+        Command::Bench { what } => bench::run(&what),
         Command::Test { fast } => test::run(fast, std::env::var_os("CI").is_some()),
     };
     match done {

@@ -25,8 +25,23 @@ pub struct Answer {
 /// # Errors
 /// If nobody answers.
 pub fn request(address: &str, method: &str, path: &str, headers: &[&str], body: &str) -> Result<Answer> {
+    request_within(PATIENCE, address, method, path, headers, body)
+}
+
+/// The same, with a patience of one's own: a watch answers when something happens.
+///
+/// # Errors
+/// If nobody answers.
+pub fn request_within(
+    patience: Duration,
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[&str],
+    body: &str,
+) -> Result<Answer> {
     let mut stream = TcpStream::connect(address).with_context(|| format!("cannot reach {address}"))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience))?;
     let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
     write!(
         stream,

@@ -263,6 +263,12 @@ impl Operator {
         self.metric("webhook", "poolguard_reviews_total", &["decision=\"refused\""])
     }
 
+    /// The pid of a process.
+    pub fn pid(&self, process: &str) -> Option<u32> {
+        let pids = self.pids.lock().expect("no panic while the list is held");
+        pids.iter().find(|(name, _)| *name == process).map(|(_, pid)| *pid)
+    }
+
     /// The port of the webhook's HTTPS listener.
     pub fn webhook_port(&self) -> u16 {
         self.ports.webhook

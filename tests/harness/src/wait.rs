@@ -23,7 +23,20 @@ impl std::error::Error for Hopeless {}
 ///
 /// # Errors
 /// When the deadline passes, or the condition is [`Hopeless`].
-pub fn wait_for<T>(what: &str, deadline: Duration, mut condition: impl FnMut() -> Result<T>) -> Result<T> {
+pub fn wait_for<T>(what: &str, deadline: Duration, condition: impl FnMut() -> Result<T>) -> Result<T> {
+    wait_for_every(PAUSE, what, deadline, condition)
+}
+
+/// The same, looking as often as one likes: for what is measured.
+///
+/// # Errors
+/// When the deadline passes, or the condition is [`Hopeless`].
+pub fn wait_for_every<T>(
+    pause: Duration,
+    what: &str,
+    deadline: Duration,
+    mut condition: impl FnMut() -> Result<T>,
+) -> Result<T> {
     let start = Instant::now();
     loop {
         match condition() {
@@ -34,7 +47,7 @@ pub fn wait_for<T>(what: &str, deadline: Duration, mut condition: impl FnMut() -
             Err(error) if start.elapsed() > deadline => {
                 bail!("waited {} s for {what}; at last: {error:#}", deadline.as_secs())
             }
-            Err(_) => std::thread::sleep(PAUSE),
+            Err(_) => std::thread::sleep(pause),
         }
     }
 }
