@@ -5,4 +5,4 @@
 pub mod slim;
 mod view;
 
-pub(crate) use view::{Kinds, View};
+pub(crate) use view::{Kinds, Place, View};

@@ -15,13 +15,13 @@ use kube::{Client, Resource, ResourceExt};
 use poolguard_policy::pooling::{Key, Watched};
 use poolguard_policy::state::{Namespace, State};
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
 
 use super::slim::{
     WatchedBudget, WatchedDaemonSet, WatchedDeployment, WatchedNamespace, WatchedNode, WatchedPod, WatchedReplicaSet,
     WatchedService, WatchedStatefulSet,
 };
 use crate::api::{self, PROTECTED_LABEL, ServicePooling};
+use crate::runtime::news::News;
 use crate::runtime::tasks::essential;
 use crate::runtime::{Health, Shutdown};
 
@@ -39,7 +39,7 @@ pub(crate) struct View {
     /// When each kind was last heard of; nothing before its first list is complete.
     heard: Mutex<HashMap<&'static str, Option<Instant>>>,
     silence: Duration,
-    changed: watch::Sender<u64>,
+    news: News<Place>,
 }
 
 /// Which kinds are watched.
@@ -57,6 +57,20 @@ trait Viewed: Sized {
     fn put(self, view: &View, state: &mut State);
     fn remove(view: &View, state: &mut State, namespace: &str, name: &str);
     fn known(state: &State) -> Vec<(String, String)>;
+
+    /// Where something changes with an object of this kind.
+    fn place(namespace: Option<String>, name: String) -> Place {
+        Place::Namespace(namespace.filter(|namespace| !namespace.is_empty()).unwrap_or(name))
+    }
+}
+
+/// Where something has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Place {
+    /// A `ServicePooling`.
+    Service(Key),
+    /// Anything else in a namespace, or the namespace itself.
+    Namespace(String),
 }
 
 impl View {
@@ -66,7 +80,7 @@ impl View {
             resources: RwLock::default(),
             heard: Mutex::default(),
             silence,
-            changed: watch::Sender::new(0),
+            news: News::default(),
         })
     }
 
@@ -125,12 +139,15 @@ impl View {
                 match event {
                     WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                         version = object.resource_version().unwrap_or(version);
+                        let place = K::place(object.namespace(), object.name_any());
                         object.put(self, &mut self.write());
+                        self.news.about(place);
                     }
                     WatchEvent::Deleted(object) => {
                         version = object.resource_version().unwrap_or(version);
                         let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
                         K::remove(self, &mut self.write(), &namespace, &name);
+                        self.news.about(K::place(Some(namespace), name));
                     }
                     WatchEvent::Bookmark(bookmark) => version = bookmark.metadata.resource_version,
                     // `410 Gone` above all: the history does not reach back that far.
@@ -163,6 +180,7 @@ impl View {
                         K::remove(self, &mut self.write(), &namespace, &name);
                     }
                     self.hear(K::NAME);
+                    self.news.all();
                     return Ok(page.metadata.resource_version.unwrap_or_default());
                 }
             }
@@ -189,14 +207,13 @@ impl View {
         resources.iter().map(|(key, resource)| (key.clone(), Arc::clone(resource))).collect()
     }
 
-    /// Changes whenever the view did.
-    pub(crate) fn changed(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+    /// What has changed.
+    pub(crate) fn news(&self) -> &News<Place> {
+        &self.news
     }
 
     fn hear(&self, kind: &'static str) {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(kind, Some(Instant::now()));
-        self.changed.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// Which kinds are not known, or not currently enough to be believed.
@@ -339,13 +356,19 @@ impl Viewed for WatchedNode {
 impl Viewed for DeserializeGuard<ServicePooling> {
     const NAME: &'static str = "servicepoolings";
 
+    fn place(namespace: Option<String>, name: String) -> Place {
+        Place::Service(Key { namespace: namespace.unwrap_or_default(), name })
+    }
+
     fn put(self, view: &View, state: &mut State) {
         let key = Key { namespace: self.namespace().unwrap_or_default(), name: self.name_any() };
         let mut resources = view.resources.write().unwrap_or_else(PoisonError::into_inner);
         resources.remove(&key);
         let watched = match self.0 {
-            Ok(resource) => match api::pooling(&resource) {
+            Ok(mut resource) => match api::pooling(&resource) {
                 Ok(pooling) => {
+                    // Who wrote which field is more than all the rest, and nobody asks.
+                    resource.metadata.managed_fields = None;
                     resources.insert(key.clone(), Arc::new(resource));
                     Watched::Known(pooling)
                 }

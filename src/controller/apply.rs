@@ -41,13 +41,15 @@ impl Apply {
         }
     }
 
-    /// Forgets services that are gone.
-    pub(super) fn forget_all_but(&mut self, gathered: &[Gathered]) {
+    /// Forgets services that are gone. Returns whether there were any: their metrics went, and the others' with them.
+    pub(super) fn forget_all_but(&mut self, there: impl Fn(&Key) -> bool) -> bool {
         let before = self.written.len();
-        self.written.retain(|known, _| gathered.iter().any(|service| key(service) == known));
-        if self.written.len() != before {
+        self.written.retain(|known, _| there(known));
+        let gone = self.written.len() != before;
+        if gone {
             self.metrics.reset();
         }
+        gone
     }
 
     /// Writes a status where it differs. Returns whether it failed.

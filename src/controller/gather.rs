@@ -31,8 +31,10 @@ pub(super) struct Gathered {
 
 impl Gathered {
     /// The Helm releases of its workloads.
-    pub(super) fn releases(&self) -> BTreeSet<&Release> {
-        self.workloads.iter().filter_map(|workload| workload.release.as_ref()).collect()
+    pub(super) fn releases(&self) -> impl Iterator<Item = &Release> {
+        let releases: BTreeSet<&Release> =
+            self.workloads.iter().filter_map(|workload| workload.release.as_ref()).collect();
+        releases.into_iter()
     }
 
     /// What disagrees about it.
@@ -42,38 +44,33 @@ impl Gathered {
     }
 }
 
-/// Every service that decodes, in the order of its name.
-pub(super) fn gather(view: &View, following: &Following, here: &str, now: Timestamp) -> Vec<Gathered> {
+/// A service, if it decodes and is wanted.
+pub(super) fn gather(
+    view: &View,
+    following: &Following,
+    here: &str,
+    key: &Key,
+    resource: Arc<ServicePooling>,
+    wanted: impl FnOnce(&Pooling) -> bool,
+    now: Timestamp,
+) -> Option<Gathered> {
+    let state = view.read();
+    let namespace = state.namespace(&key.namespace)?;
+    let Some(Watched::Known(pooling)) = namespace.poolings.get(&key.name) else { return None };
+    if !wanted(pooling) {
+        return None;
+    }
+    let (workloads, uncovered) = workloads(namespace, pooling);
+    let (pooling, labelled) = (pooling.clone(), namespace.protected);
+    drop(state);
+    let remembered = api::remembered(resource.status.as_ref());
+    let answers = following.answers(&pooling, &remembered, now);
+    let conclusion = conclude(here, &pooling, &answers, now);
     let unreachable = following.unreachable();
-    let mut gathered: Vec<Gathered> = view
-        .resources()
-        .into_iter()
-        .filter_map(|(key, resource)| {
-            let state = view.read();
-            let namespace = state.namespace(&key.namespace)?;
-            let Some(Watched::Known(pooling)) = namespace.poolings.get(&key.name) else { return None };
-            let (workloads, uncovered) = workloads(namespace, pooling);
-            let (pooling, labelled) = (pooling.clone(), namespace.protected);
-            drop(state);
-            let remembered = api::remembered(resource.status.as_ref());
-            let answers = following.answers(&pooling, &remembered, now);
-            let conclusion = conclude(here, &pooling, &answers, now);
-            let mut gathered = Gathered {
-                resource,
-                pooling,
-                conclusion,
-                workloads,
-                uncovered,
-                drifts: Vec::new(),
-                labelled,
-                unreachable: unreachable.clone(),
-            };
-            gathered.drifts = gathered.drifts(now);
-            Some(gathered)
-        })
-        .collect();
-    gathered.sort_by(|a, b| a.pooling.key.cmp(&b.pooling.key));
-    gathered
+    let mut gathered =
+        Gathered { resource, pooling, conclusion, workloads, uncovered, drifts: Vec::new(), labelled, unreachable };
+    gathered.drifts = gathered.drifts(now);
+    Some(gathered)
 }
 
 /// The workloads of a service, and those of the same Helm releases that no `ServicePooling` covers.
@@ -103,8 +100,7 @@ pub(super) struct Label {
 
 /// Which namespaces must get or lose the label: those that hold a `ServicePooling`, decoded or not, or the record of a
 /// guarded release, bear it.
-pub(super) fn labels(state: &State, gathered: &[Gathered], own: &str) -> Vec<Label> {
-    let records = gathered.iter().flat_map(|service| service.releases()).map(|release| release.namespace.clone());
+pub(super) fn labels(state: &State, records: impl Iterator<Item = String>, own: &str) -> Vec<Label> {
     let holders = state.namespaces.iter().filter(|(_, namespace)| !namespace.poolings.is_empty());
     let wanted: BTreeSet<String> = holders
         .map(|(name, _)| name.clone())
@@ -147,6 +143,10 @@ mod tests {
         state.namespaces.insert("kube-system".to_owned(), holding(false));
         state.namespaces.insert("poolguard".to_owned(), holding(false));
         let label = |namespace: &str, protected| Label { namespace: namespace.to_owned(), protected };
-        assert_eq!(labels(&state, &[], "poolguard"), [label("emptied", false), label("guarded", true)]);
+        let records = || ["plain".to_owned()].into_iter();
+        assert_eq!(
+            labels(&state, records(), "poolguard"),
+            [label("emptied", false), label("guarded", true), label("plain", true)]
+        );
     }
 }

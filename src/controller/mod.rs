@@ -9,27 +9,36 @@ mod events;
 mod gather;
 mod metrics;
 mod probe;
+mod scope;
 mod status;
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube_lease_manager::{DurationSeconds, LeaseManagerBuilder, LeaseManagerError};
+use poolguard_policy::pooling::{Key, Pooling};
 use thiserror::Error;
 
+use crate::api::ServicePooling;
 use crate::cluster::{Kinds, View};
 use crate::config::Config;
 use crate::observe::Sources;
 use crate::runtime::Environment;
 use crate::runtime::tasks::essential;
 use apply::Apply;
+use gather::Gathered;
 use metrics::Metrics;
+use probe::Probed;
+use scope::Scope;
 
 /// Changes that come together are worked off together.
 const COALESCE: Duration = Duration::from_millis(5);
 /// Even when nothing seems to change, everything is compared again.
 const RESYNC: Duration = Duration::from_secs(30);
+/// The pause while the view is not whole.
+const DOUBT: Duration = Duration::from_millis(100);
 /// The pause after a write that failed.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long a lease outlives a holder that died, in seconds, and how long before its end it is renewed.
@@ -87,6 +96,9 @@ pub async fn run(env: Environment, config: Arc<Config>, sources: Arc<Sources>) -
             apply,
             here: sources.here().to_owned(),
             own: config.controller.namespace.clone(),
+            records: BTreeMap::new(),
+            due: HashMap::new(),
+            again: true,
         };
         tokio::select! {
             () = env.shutdown.requested() => Ok(()),
@@ -113,48 +125,99 @@ struct Worker {
     apply: Apply,
     here: String,
     own: String,
+    /// The namespaces of the release records of each service.
+    records: BTreeMap<Key, BTreeSet<String>>,
+    /// When time alone changes the status of a service.
+    due: HashMap<Key, Timestamp>,
+    /// Something failed or is not whole: everything is to be looked at again.
+    again: bool,
 }
 
 impl Worker {
     /// Works off every change, for ever.
     async fn work(&mut self) {
-        let (mut view, mut sources) = (self.view.changed(), self.following.changed());
+        let (mut view, mut sources) = (self.view.news().listen(), self.following.news().listen());
+        let mut probed = self.probed.clone();
+        let mut full = Instant::now();
+        let mut scope = Scope::all();
         loop {
-            let next = self.round().await;
-            let pause = next.unwrap_or(RESYNC).min(RESYNC);
-            tokio::select! {
-                _ = view.changed() => {}
-                _ = sources.changed() => {}
-                _ = self.probed.changed() => {}
-                () = tokio::time::sleep(pause) => {}
-            }
+            let pause = self.round(&scope).await.min(RESYNC.saturating_sub(full.elapsed()));
+            let everything = tokio::select! {
+                _ = view.changed() => false,
+                _ = sources.changed() => false,
+                _ = probed.changed() => true,
+                () = tokio::time::sleep(pause) => false,
+            };
             tokio::time::sleep(COALESCE).await;
             view.mark_unchanged();
             sources.mark_unchanged();
+            let news = Scope::of(self.view.news().take(), self.following.news().take());
+            scope = if everything || self.again || full.elapsed() >= RESYNC {
+                full = Instant::now();
+                Scope::all()
+            } else {
+                news
+            };
         }
     }
 
-    /// Compares everything once and writes what differs. Returns when time alone changes something.
-    async fn round(&mut self) -> Option<Duration> {
+    /// Compares what the scope names and writes what differs. Returns when to look again at the latest.
+    async fn round(&mut self, scope: &Scope) -> Duration {
         // Not before everything is listed: a service whose workloads are not known yet would look empty.
         if let Some(doubts) = self.view.doubts() {
             tracing::debug!(doubts, "waiting for the view");
-            return Some(Duration::from_millis(100));
+            self.again = true;
+            return DOUBT;
         }
         let now = Timestamp::now();
         let probed = self.probed.borrow().clone();
-        let gathered = gather::gather(&self.view, &self.following, &self.here, now);
-        let labels = gather::labels(&self.view.read(), &gathered, &self.own);
-        let budgets = budgets::decide(&self.view.read(), &gathered);
-        self.apply.forget_all_but(&gathered);
-        let mut failed = self.apply.labels(&labels).await;
-        failed |= self.apply.budgets(&budgets).await;
-        for service in &gathered {
-            let before = self.apply.status_before(service);
-            let desired = status::desired(service, before.as_ref(), &probed, now);
-            failed |= self.apply.status(service, before, desired).await;
+        let mut resources = self.view.resources();
+        resources.sort_by(|(a, _), (b, _)| a.cmp(b));
+        self.again = self.forget(&resources);
+        if scope.concerns_labels() {
+            let records = self.records.values().flatten().cloned();
+            let labels = gather::labels(&self.view.read(), records, &self.own);
+            self.again |= self.apply.labels(&labels).await;
         }
-        let next = status::next_change(&gathered, now);
-        if failed { Some(next.unwrap_or(PAUSE).min(PAUSE)) } else { next }
+        for (key, resource) in resources {
+            let due = self.due.get(&key).copied();
+            let wanted = |pooling: &Pooling| scope.concerns(pooling, due, now);
+            if let Some(service) = gather::gather(&self.view, &self.following, &self.here, &key, resource, wanted, now)
+            {
+                self.again |= self.service(&service, &probed, now).await;
+            }
+        }
+        let next = self.due.values().min().map(|due| due.duration_since(now));
+        let next = next.map_or(RESYNC, |next| Duration::try_from(next).unwrap_or_default());
+        if self.again { next.min(PAUSE) } else { next }
+    }
+
+    /// Writes what differs for one service. Returns whether something failed.
+    async fn service(&mut self, service: &Gathered, probed: &Probed, now: Timestamp) -> bool {
+        let key = gather::key(service);
+        let records: BTreeSet<String> = service.releases().map(|release| release.namespace.clone()).collect();
+        let mut again = false;
+        if self.records.get(key) != Some(&records) {
+            // A record elsewhere needs a label there.
+            again = records.iter().any(|namespace| *namespace != key.namespace);
+            self.records.insert(key.clone(), records);
+        }
+        match status::next_change(service, now) {
+            Some(due) => drop(self.due.insert(key.clone(), due)),
+            None => drop(self.due.remove(key)),
+        }
+        let budgets = budgets::decide(&self.view.read(), std::slice::from_ref(service));
+        again |= self.apply.budgets(&budgets).await;
+        let before = self.apply.status_before(service);
+        let desired = status::desired(service, before.as_ref(), probed, now);
+        again | self.apply.status(service, before, desired).await
+    }
+
+    /// Forgets services that are gone. Returns whether there were any.
+    fn forget(&mut self, resources: &[(Key, Arc<ServicePooling>)]) -> bool {
+        let there = |key: &Key| resources.binary_search_by(|(known, _)| known.cmp(key)).is_ok();
+        self.records.retain(|key, _| there(key));
+        self.due.retain(|key, _| there(key));
+        self.apply.forget_all_but(there)
     }
 }

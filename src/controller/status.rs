@@ -1,8 +1,6 @@
 //! The desired status of a service: pure. What it holds does not change with time alone, so that nothing is written while
 //! nothing happens; the one exception is a TTL that runs out, and [`next_change`] says when.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use poolguard_policy::drift::Drift;
@@ -61,11 +59,7 @@ pub(super) fn desired(
                 .collect::<Vec<_>>()
                 .join(" "),
         ),
-        releases: service
-            .releases()
-            .into_iter()
-            .map(|release| format!("{}/{}", release.namespace, release.name))
-            .collect(),
+        releases: service.releases().map(|release| format!("{}/{}", release.namespace, release.name)).collect(),
         workloads,
         datacenters: service.conclusion.datacenters.iter().map(datacenter).collect(),
         drift: service.drifts.iter().map(drift).collect(),
@@ -73,21 +67,11 @@ pub(super) fn desired(
     }
 }
 
-/// How long until time alone changes a status: until the next TTL runs out, or drift is accepted no longer.
-pub(super) fn next_change(gathered: &[Gathered], now: Timestamp) -> Option<Duration> {
-    let held = gathered
-        .iter()
-        .flat_map(|service| &service.conclusion.datacenters)
-        .flat_map(|datacenter| &datacenter.answers)
-        .filter_map(|answer| answer.not_serving_after);
-    let accepted = gathered
-        .iter()
-        .flat_map(|service| &service.drifts)
-        .filter_map(|drift| drift.accepted.as_ref().map(|accepted| accepted.until));
-    held.chain(accepted)
-        .filter(|after| *after > now)
-        .map(|after| Duration::try_from(after.duration_since(now)).unwrap_or_default())
-        .min()
+/// When time alone changes the status: when a TTL runs out, or drift is accepted no longer.
+pub(super) fn next_change(service: &Gathered, now: Timestamp) -> Option<Timestamp> {
+    let answers = service.conclusion.datacenters.iter().flat_map(|datacenter| &datacenter.answers);
+    let accepted = service.drifts.iter().filter_map(|drift| drift.accepted.as_ref().map(|accepted| accepted.until));
+    answers.filter_map(|answer| answer.not_serving_after).chain(accepted).filter(|after| *after > now).min()
 }
 
 fn drift(drift: &Drift) -> DriftStatus {

@@ -22,10 +22,10 @@ use poolguard_policy::evidence::{Answer, Memory, Says, Why};
 use poolguard_policy::pooling::{Arm, Evidence, Pooling};
 use poolguard_policy::words::{cut, plain};
 use thiserror::Error;
-use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::runtime::Shutdown;
+use crate::runtime::news::{Changes, News};
 use crate::runtime::tasks::essential;
 use conftool::Conftool;
 use dns::Dns;
@@ -98,6 +98,29 @@ impl Bad {
     }
 }
 
+/// What a source may have news about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Asked {
+    /// A record of conftool.
+    Record(String),
+    /// A name in DNS.
+    Name(String),
+    /// What Prometheus sees.
+    Traffic,
+}
+
+impl Asked {
+    /// Whether an entry of evidence asks this.
+    pub fn concerns(changes: &Changes<Self>, arm: &Arm) -> bool {
+        match arm {
+            Arm::Declared { .. } => false,
+            Arm::Conftool { record, .. } => changes.some.contains(&Self::Record(record.clone())),
+            Arm::Dns { name, .. } => changes.some.contains(&Self::Name(name.clone())),
+            Arm::Prometheus { .. } => changes.some.contains(&Self::Traffic),
+        }
+    }
+}
+
 /// All configured sources, by kind and name.
 #[derive(Debug)]
 pub struct Sources {
@@ -106,7 +129,7 @@ pub struct Sources {
     conftool: BTreeMap<String, Arc<Conftool>>,
     dns: BTreeMap<String, Arc<Dns>>,
     prometheus: BTreeMap<String, Arc<Prometheus>>,
-    changed: watch::Sender<u64>,
+    news: Arc<News<Asked>>,
 }
 
 impl Sources {
@@ -116,25 +139,25 @@ impl Sources {
     /// If a credential cannot be read or a client cannot be made.
     pub fn new(config: &Config, registry: &Registry) -> Result<Arc<Self>, SourcesError> {
         let metrics = Metrics::new(registry).map_err(SourcesError::Metrics)?;
-        let changed = watch::Sender::new(0);
+        let news = Arc::new(News::default());
         let mut this = Self {
             here: config.datacenter.clone(),
             deadline: config.evidence_timeout,
             conftool: BTreeMap::new(),
             dns: BTreeMap::new(),
             prometheus: BTreeMap::new(),
-            changed: changed.clone(),
+            news: Arc::clone(&news),
         };
         for source in &config.sources {
-            let (name, metrics, changed) = (source.name.clone(), metrics.clone(), changed.clone());
+            let (name, metrics, news) = (source.name.clone(), metrics.clone(), Arc::clone(&news));
             if let Some(conftool) = &source.conftool {
-                let made = Conftool::new(&name, conftool, metrics, changed)?;
+                let made = Conftool::new(&name, conftool, metrics, news)?;
                 this.conftool.insert(name, Arc::new(made));
             } else if let Some(dns) = &source.dns {
-                let made = Dns::new(&name, dns, &config.networks, metrics, changed);
+                let made = Dns::new(&name, dns, &config.networks, metrics, news);
                 this.dns.insert(name, Arc::new(made));
             } else if let Some(prometheus) = &source.prometheus {
-                let made = Prometheus::new(&name, prometheus, metrics, changed)?;
+                let made = Prometheus::new(&name, prometheus, metrics, news)?;
                 this.prometheus.insert(name, Arc::new(made));
             }
         }
@@ -248,11 +271,6 @@ fn named<'a, T>(kind: &str, sources: &'a BTreeMap<String, Arc<T>>, name: Option<
     }
 }
 
-/// Tells whoever follows that something changed.
-fn bump(changed: &watch::Sender<u64>) {
-    changed.send_modify(|count| *count = count.wrapping_add(1));
-}
-
 /// One `Unknown` for each datacenter.
 fn unknown(entry: &Evidence, names: &[String], why: Why, detail: &str) -> Vec<Answer> {
     unknown_since(entry, names, why, detail, |_| None)
@@ -289,9 +307,9 @@ pub struct Following {
 }
 
 impl Following {
-    /// Changes whenever anything that is followed did.
-    pub fn changed(&self) -> watch::Receiver<u64> {
-        self.sources.changed.subscribe()
+    /// What has changed of all that is followed.
+    pub fn news(&self) -> &News<Asked> {
+        &self.sources.news
     }
 
     /// What the sources say as far as they are followed: no I/O.

@@ -54,11 +54,11 @@ impl<Q: Clone + Eq + Hash, A: Clone> Polled<Q, A> {
     }
 
     /// Asks for ever. `told` hears of every round with at least one question.
-    pub(super) async fn follow<F: Future<Output = A>>(&self, ask: impl Fn(Q) -> F, told: impl Fn(&[A])) {
+    pub(super) async fn follow<F: Future<Output = A>>(&self, ask: impl Fn(Q) -> F, told: impl Fn(&[(Q, A)])) {
         loop {
             let due = self.due();
             if !due.is_empty() {
-                let answers: Vec<A> = stream::iter(due)
+                let answers: Vec<(Q, A)> = stream::iter(due)
                     .map(|question| {
                         let asked = ask(question.clone());
                         async move {
@@ -66,7 +66,7 @@ impl<Q: Clone + Eq + Hash, A: Clone> Polled<Q, A> {
                             if let Some(entry) = self.lock().get_mut(&question) {
                                 entry.last = Some((Instant::now(), answer.clone()));
                             }
-                            answer
+                            (question, answer)
                         }
                     })
                     .buffer_unordered(AT_ONCE)

@@ -43,7 +43,7 @@ async fn round(source: &Conftool, failures: &mut u32) -> Option<Bad> {
         source.forget(Timestamp::now());
     }
     let listed = told.map(|told| records(&told.node, &source.client.prefix)).unwrap_or_default();
-    source.take(|all| *all = listed);
+    source.take(None, |all| *all = listed);
     remember_all(source);
     *failures = 0;
     loop {
@@ -66,7 +66,7 @@ fn apply(source: &Conftool, told: &Told) {
     let gone = matches!(told.action.as_str(), "delete" | "expire" | "compareAndDelete");
     let Told { node, .. } = told;
     let prefix = &source.client.prefix;
-    source.take(|all| match (place(&node.key, prefix), gone) {
+    source.take(place(&node.key, prefix).map(|(record, _)| record), |all| match (place(&node.key, prefix), gone) {
         (Some((record, datacenter)), false) => {
             all.entry(record.to_owned()).or_default().insert(datacenter.to_owned(), value(node));
         }

@@ -9,17 +9,18 @@ mod decode;
 mod follow;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use jiff::Timestamp;
 use poolguard_policy::evidence::{Answer, Memory, Record, Says, Why, doubt_active_passive};
 use poolguard_policy::pooling::{Evidence, Pooling};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use super::metrics::Metrics;
-use super::{Bad, Remembered, SourcesError, bump, unknown_since};
+use super::{Asked, Bad, Remembered, SourcesError, unknown_since};
 use crate::config::ConftoolSource;
+use crate::runtime::news::News;
 use client::{Client, Read};
 pub(super) use follow::follow;
 
@@ -40,7 +41,7 @@ pub(super) struct Conftool {
     /// Everything must be listed again.
     again: Notify,
     snapshot: Mutex<Snapshot>,
-    changed: watch::Sender<u64>,
+    news: Arc<News<Asked>>,
 }
 
 /// What the watch has delivered.
@@ -56,7 +57,7 @@ impl Conftool {
         source: &str,
         config: &ConftoolSource,
         metrics: Metrics,
-        changed: watch::Sender<u64>,
+        news: Arc<News<Asked>>,
     ) -> Result<Self, SourcesError> {
         metrics.up(source, false);
         Ok(Self {
@@ -71,7 +72,7 @@ impl Conftool {
                 records: BTreeMap::new(),
                 down: Some(("not read yet".to_owned(), Timestamp::now())),
             }),
-            changed,
+            news,
         })
     }
 
@@ -219,13 +220,17 @@ impl Conftool {
     }
 
     /// Takes over what the watch delivered, and remembers what was seen for the first time.
-    fn take(&self, update: impl FnOnce(&mut BTreeMap<String, Values>)) {
+    /// `about` is the only record that it concerns, if there is only one.
+    fn take(&self, about: Option<&str>, update: impl FnOnce(&mut BTreeMap<String, Values>)) {
         let mut snapshot = lock(&self.snapshot);
         update(&mut snapshot.records);
         snapshot.down = None;
         drop(snapshot);
         self.metrics.up(&self.name, true);
-        bump(&self.changed);
+        match about {
+            Some(record) => self.news.about(Asked::Record(record.to_owned())),
+            None => self.news.all(),
+        }
     }
 
     fn lose(&self, why: &str) {
@@ -237,7 +242,7 @@ impl Conftool {
         self.metrics.up(&self.name, false);
         if news {
             tracing::warn!(source = self.name, why, "conftool cannot be followed");
-            bump(&self.changed);
+            self.news.all();
         }
     }
 }

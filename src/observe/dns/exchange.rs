@@ -71,7 +71,9 @@ async fn udp(server: SocketAddr, request: DnsRequest, timeout: Duration) -> Resu
 }
 
 async fn tcp(server: SocketAddr, request: DnsRequest, timeout: Duration) -> Result<DnsResponse, NetError> {
-    let exchange = TcpClientStream::exchange(server, None, timeout, None, TokioRuntimeProvider::new()).await?;
+    // The provider owns the task that carries the exchange: it must live until the answer is here.
+    let provider = TokioRuntimeProvider::new();
+    let exchange = TcpClientStream::exchange(server, None, timeout, None, provider.clone()).await?;
     first(exchange.send(request), NetError::NoConnections).await
 }
 

@@ -8,7 +8,7 @@ mod read;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use futures::future::join_all;
@@ -18,12 +18,12 @@ use jiff::{SignedDuration, Timestamp};
 use poolguard_policy::evidence::{Answer, Says, Why};
 use poolguard_policy::pooling::Evidence;
 use poolguard_policy::sighting::Sighting;
-use tokio::sync::watch;
 
 use super::metrics::Metrics;
 use super::polled::Polled;
-use super::{Bad, bump};
+use super::{Asked, Bad};
 use crate::config::{DnsSource, Network};
+use crate::runtime::news::News;
 use read::Leads;
 
 /// The authoritative servers of some zones.
@@ -39,7 +39,7 @@ pub(super) struct Dns {
     /// Since when a name has been in doubt, and why.
     doubts: Mutex<HashMap<String, (Why, Timestamp)>>,
     polled: Polled<String, Look>,
-    changed: watch::Sender<u64>,
+    news: Arc<News<Asked>>,
 }
 
 /// What all servers said of a name on behalf of all networks.
@@ -57,7 +57,7 @@ impl Dns {
         config: &DnsSource,
         networks: &[Network],
         metrics: Metrics,
-        changed: watch::Sender<u64>,
+        news: Arc<News<Asked>>,
     ) -> Self {
         metrics.up(source, false);
         Self {
@@ -69,7 +69,7 @@ impl Dns {
             doubts: Mutex::default(),
             polled: Polled::new(config.interval),
             config: config.clone(),
-            changed,
+            news,
         }
     }
 
@@ -95,10 +95,14 @@ impl Dns {
 
     /// Keeps looking.
     pub(super) async fn follow(&self) {
-        let told = |looks: &[Look]| {
-            let lost = |look: &Look| matches!(&look.bad, Some(Bad { why: Why::Unreachable | Why::TimedOut, .. }));
+        let told = |looks: &[(String, Look)]| {
+            let lost = |(_, look): &(String, Look)| {
+                matches!(&look.bad, Some(Bad { why: Why::Unreachable | Why::TimedOut, .. }))
+            };
             self.metrics.up(&self.source, !looks.iter().all(lost));
-            bump(&self.changed);
+            for (name, _) in looks {
+                self.news.about(Asked::Name(name.clone()));
+            }
         };
         self.polled.follow(async |name: String| self.look(&name).await, told).await;
     }

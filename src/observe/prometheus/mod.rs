@@ -7,19 +7,19 @@ mod template;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use poolguard_policy::evidence::{Answer, Says, Why};
 use poolguard_policy::pooling::{Evidence, Key, Pooling, Threshold};
 use reqwest::{StatusCode, Url};
-use tokio::sync::watch;
 
 use super::metrics::Metrics;
 use super::polled::Polled;
-use super::{Bad, SourcesError, bump, http};
+use super::{Asked, Bad, SourcesError, http};
 use crate::config::PrometheusSource;
+use crate::runtime::news::News;
 use decode::{Sample, decode};
 use template::{Values, fill};
 
@@ -38,7 +38,7 @@ pub(super) struct Prometheus {
     /// By service and entry.
     said: Mutex<HashMap<(Key, String), Said>>,
     polled: Polled<String, Result<Sample, Bad>>,
-    changed: watch::Sender<u64>,
+    news: Arc<News<Asked>>,
 }
 
 /// What an entry has said, since when, and in which words at first.
@@ -54,7 +54,7 @@ impl Prometheus {
         source: &str,
         config: &PrometheusSource,
         metrics: Metrics,
-        changed: watch::Sender<u64>,
+        news: Arc<News<Asked>>,
     ) -> Result<Self, SourcesError> {
         metrics.up(source, false);
         let base = config.url.trim_end_matches('/');
@@ -70,7 +70,7 @@ impl Prometheus {
             metrics,
             said: Mutex::default(),
             polled: Polled::new(config.interval),
-            changed,
+            news,
         })
     }
 
@@ -112,11 +112,12 @@ impl Prometheus {
 
     /// Keeps asking.
     pub(super) async fn follow(&self) {
-        let told = |samples: &[Result<Sample, Bad>]| {
-            let lost =
-                |sample: &Result<Sample, Bad>| matches!(sample, Err(Bad { why: Why::Unreachable | Why::TimedOut, .. }));
+        let told = |samples: &[(String, Result<Sample, Bad>)]| {
+            let lost = |(_, sample): &(String, Result<Sample, Bad>)| {
+                matches!(sample, Err(Bad { why: Why::Unreachable | Why::TimedOut, .. }))
+            };
             self.metrics.up(&self.source, !samples.iter().all(lost));
-            bump(&self.changed);
+            self.news.about(Asked::Traffic);
         };
         self.polled.follow(async |query: String| self.query(&query).await, told).await;
     }

@@ -73,6 +73,9 @@ fn no_answer_of_a_dns_server_that_proves_nothing_is_a_permission() {
         Case::dns("dns-silent", "wire", "no answer from", "Unknown: TimedOut", "TimedOut"),
         Case::dns("dns-disagree", "wire-both", "serves live traffic in eqiad and", "Serving", "ok"),
         Case::dns("dns-half-dead", "wire-both", "no answer from", "Unknown: TimedOut", "TimedOut"),
+        Case::dns("dns-tcp-only", "wire", "serves live traffic in eqiad and", "Serving", "ok"),
+        Case::dns("dns-six", "wire", "serves live traffic in eqiad and", "Serving", "ok"),
+        Case::dns("dns-cname", "wire", "serves live traffic in eqiad and", "Serving", "ok"),
         Case::dns("dns-ttl-zero", "wire", "serves live traffic in eqiad and", "Serving", "ok"),
         Case::dns("dns-ttl-top-bit", "wire", "serves live traffic in eqiad and", "Serving", "ok"),
         Case::dns("dns-cname-loop", "wire", "circle", "Unknown: Malformed", "Malformed"),
@@ -163,5 +166,35 @@ fn no_value_in_conftool_that_proves_nothing_is_a_permission() {
     }
     for case in &cases {
         world.permitted(case.name);
+    }
+}
+
+#[test]
+fn sources_are_reached_with_certificates_passwords_and_tokens_and_not_without() {
+    let world = World::shared();
+    let query =
+        |source: &str, query: &str| format!("{{name: traffic, source: {source}, prometheus: {{query: '{query}'}}}}");
+    let record = |source: &str| format!("{{name: discovery, source: {source}, conftool: {{record: tls}}}}");
+    world.tls.record(None, "tls", &["codfw"]).expect("a record");
+    let known = [
+        ("etcd-tls", record("etcd-tls")),
+        ("prometheus-tls", query("prometheus-tls", "vector(0)")),
+        ("prometheus-token", query("prometheus-token", "prometheus_token")),
+    ];
+    let unknown = [
+        ("etcd-stranger", record("etcd-stranger"), "cannot be reached"),
+        ("prometheus-stranger", query("prometheus-stranger", "vector(0)"), "cannot be reached"),
+        ("prometheus-no-token", query("wire-prometheus", "prometheus_token"), "Prometheus answered 401"),
+    ];
+    let all =
+        known.iter().map(|(name, entry)| (name, entry)).chain(unknown.iter().map(|(name, entry, _)| (name, entry)));
+    let services: Vec<(String, String)> = all.map(|(name, entry)| ((*name).to_owned(), entry.clone())).collect();
+    world.services(&services);
+    for (name, _, words) in &unknown {
+        world.refused(name, words);
+        world.says(name, 0, "Unknown: Unreachable");
+    }
+    for (name, _) in &known {
+        world.permitted(name);
     }
 }

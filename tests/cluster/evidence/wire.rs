@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::opt::EdnsCode;
-use hickory_proto::rr::rdata::{A, CNAME};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 /// What was heard, and about what the answer is to be a good one.
@@ -50,6 +50,8 @@ pub struct Dns {
 }
 
 const HERE: Ipv4Addr = Ipv4Addr::new(10, 2, 2, 99);
+/// In a network of eqiad, too.
+const HERE_SIX: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0x99);
 const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(10, 2, 1, 99);
 /// In no configured network.
 const NOWHERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -127,6 +129,28 @@ fn answer(question: &[u8], heard: &Heard, second: bool, tcp: bool) -> Option<Vec
         "dns-disagree" => lead(&mut message, 0, if second { HERE } else { ELSEWHERE }),
         "dns-half-dead" if second => return None,
         "dns-half-dead" => lead(&mut message, 0, ELSEWHERE),
+        // Whole over TCP alone.
+        "dns-tcp-only" => {
+            lead(&mut message, 0, HERE);
+            message.metadata.truncation = !tcp;
+            if !tcp {
+                message.answers.clear();
+            }
+        }
+        "dns-six" if !a => {
+            message.add_answer(Record::from_rdata(name.clone(), 0, RData::AAAA(AAAA(HERE_SIX))));
+        }
+        "dns-six" => lead(&mut message, 0, ELSEWHERE),
+        "dns-cname" => {
+            let other = Name::from_str("other.test.").expect("a name");
+            message.add_answer(Record::from_rdata(name.clone(), 0, RData::CNAME(CNAME(other.clone()))));
+            if a {
+                message.add_answer(Record::from_rdata(other, 0, RData::A(A(HERE))));
+            } else {
+                let soa = SOA::new(Name::root(), Name::root(), 1, 1, 1, 1, 1);
+                message.add_authority(Record::from_rdata(Name::root(), 0, RData::SOA(soa)));
+            }
+        }
         "dns-ttl-zero" => lead(&mut message, 0, HERE),
         "dns-ttl-top-bit" => lead(&mut message, 1 << 31, HERE),
         "dns-cname-loop" => {
@@ -201,6 +225,10 @@ fn serve(mut stream: TcpStream, heard: &Heard, url: &str) {
     };
     match what.as_str() {
         _ if good => tell("200 OK", "", VECTOR),
+        "prometheus_token" if String::from_utf8_lossy(&request).contains("authorization: Bearer a-token\r\n") => {
+            tell("200 OK", "", VECTOR);
+        }
+        "prometheus_token" => tell("401 Unauthorized", "", ""),
         "prometheus_503" => tell("503 Service Unavailable", "", "starting"),
         "prometheus_warnings" => tell("200 OK", "", WARNED),
         "prometheus_redirect" => tell("302 Found", &format!("Location: {url}/elsewhere\r\n"), ""),

@@ -11,9 +11,10 @@ use poolguard_harness::conftool::{self, Conftool};
 use poolguard_harness::datacenter::{Datacenter, DatacenterPorts, Who};
 use poolguard_harness::debian;
 use poolguard_harness::edge::addresses::{CLIENTS, NETWORKS};
-use poolguard_harness::edge::{Edge, Record};
+use poolguard_harness::edge::{Edge, Record, guarded_prometheus};
 use poolguard_harness::etcd::Etcd;
 use poolguard_harness::operator::{Operator, Truth};
+use poolguard_harness::pki::{Authority, Subject};
 use poolguard_harness::ports::Ports;
 use poolguard_harness::programs;
 use poolguard_harness::run::Run;
@@ -37,6 +38,8 @@ pub struct World {
     pub three: Etcd,
     /// One that goes back to an older state.
     pub restored: Etcd,
+    /// One that speaks TLS.
+    pub tls: Etcd,
     pub edge: Edge,
     pub dns: [wire::Dns; 2],
     pub prometheus: wire::Prometheus,
@@ -71,6 +74,10 @@ impl World {
         let eqiad = Datacenter::start(Arc::clone(&run), &programs, "eqiad", own).expect("a datacenter");
         let start = |name, members| Etcd::start(&run, &programs, name, members).expect("an etcd");
         let (etcd, three, restored) = (start("main", 1), start("three", 3), start("restored", 1));
+        let authority = Authority::new(run.folder().join("pki"), "sources").expect("an authority");
+        let serving = authority.sign("server", Subject::Server(&[])).expect("a certificate");
+        let known = authority.sign("client", Subject::User("poolguard", &[])).expect("a certificate");
+        let tls = Etcd::start_tls(&run, &programs, "tls", serving.clone()).expect("an etcd");
         three.lock(PASSWORD).expect("a locked etcd");
         let client = etcd.endpoints()[0].rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
         let folder = run.subfolder("conftool").expect("a folder");
@@ -81,6 +88,8 @@ impl World {
         // Their TTL is short before anybody looks: an old one counts for as long as it was handed out.
         list.iter().for_each(|record| etcd.record(None, record, &[]).expect("a short TTL"));
         let edge = Edge::start(&run, &debian, &conftool, &names).expect("gdnsd and Prometheus");
+        let guarded = port();
+        guarded_prometheus(&run, &debian, guarded, &authority.file(), &serving).expect("a guarded Prometheus");
         let dns = [wire::Dns::start(false), wire::Dns::start(true)];
         let prometheus = wire::Prometheus::start();
         let slow = wire::Slow::start(&etcd.endpoints()[0]);
@@ -98,8 +107,12 @@ impl World {
         };
         let etcds = |endpoints: Vec<String>, password: Option<&PathBuf>| json!({"endpoints": endpoints, "usernameFile": password.map(|_| &user), "passwordFile": password});
         let traffic = |url: &str| json!({"url": url, "interval": "500ms", "timeout": "1s"});
-        let networks: Vec<Value> =
+        let mut networks: Vec<Value> =
             NETWORKS.iter().map(|(name, network)| json!({"datacenter": name, "cidrs": [network]})).collect();
+        networks.push(json!({"datacenter": "eqiad", "cidrs": ["2001:db8:2::/48"]}));
+        let etcd_tls = tls.tls_endpoint().expect("an endpoint with TLS");
+        let guarded = format!("https://127.0.0.1:{guarded}");
+        let token = file("token", "a-token\n");
         let truth = Truth {
             sources: json!([
                 {"name": "main", "conftool": etcds(etcd.endpoints(), None)},
@@ -107,6 +120,16 @@ impl World {
                 {"name": "wrong-password", "conftool": etcds(three.endpoints(), Some(&wrong))},
                 {"name": "restored", "conftool": etcds(restored.endpoints(), None)},
                 {"name": "slow", "conftool": etcds(vec![slow.url.clone()], None)},
+                {"name": "etcd-tls", "conftool": {"endpoints": [etcd_tls], "caFile": authority.file()}},
+                {"name": "etcd-stranger", "conftool": {"endpoints": [etcd_tls]}},
+                {"name": "prometheus-tls", "prometheus": {
+                    "url": guarded, "caFile": authority.file(), "interval": "500ms",
+                    "clientCertificateFile": known.0, "clientKeyFile": known.1,
+                }},
+                {"name": "prometheus-stranger", "prometheus": {"url": guarded, "caFile": authority.file()}},
+                {"name": "prometheus-token", "prometheus": {
+                    "url": prometheus.url, "bearerTokenFile": token, "interval": "500ms",
+                }},
                 {"name": "gdnsd", "dns": asked(&[edge.dns])},
                 {"name": "wire", "dns": asked(&[dns[0].address])},
                 {"name": "wire-both", "dns": asked(&[dns[0].address, dns[1].address])},
@@ -117,7 +140,7 @@ impl World {
             networks: json!(networks),
         };
         let operator = Operator::install_with(&eqiad, &truth, binary()).expect("poolguard");
-        Self { eqiad, operator, etcd, conftool, three, restored, edge, dns, prometheus, slow, _ports: ports }
+        Self { eqiad, operator, etcd, conftool, three, restored, tls, edge, dns, prometheus, slow, _ports: ports }
     }
 
     /// Makes a namespace with a Deployment and its ServicePooling for each of these, as (name, entry of `evidence`), and waits

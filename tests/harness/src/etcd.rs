@@ -28,6 +28,7 @@ pub struct Etcd {
     members: Vec<Member>,
     program: PathBuf,
     folder: PathBuf,
+    tls: Option<(u16, PathBuf, PathBuf)>,
     pids: Mutex<Vec<u32>>,
     run: Arc<Run>,
     _ports: Ports,
@@ -45,7 +46,27 @@ impl Etcd {
     /// # Errors
     /// If it does not come up.
     pub fn start(run: &Arc<Run>, programs: &Programs, name: &str, members: usize) -> Result<Self> {
+        Self::start_with(run, programs, name, members, None)
+    }
+
+    /// One member, which speaks TLS too, with this certificate and key.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub fn start_tls(run: &Arc<Run>, programs: &Programs, name: &str, identity: (PathBuf, PathBuf)) -> Result<Self> {
+        Self::start_with(run, programs, name, 1, Some(identity))
+    }
+
+    fn start_with(
+        run: &Arc<Run>,
+        programs: &Programs,
+        name: &str,
+        members: usize,
+        identity: Option<(PathBuf, PathBuf)>,
+    ) -> Result<Self> {
         let mut ports = Ports::new();
+        let tls =
+            identity.map(|(certificate, key)| Ok::<_, anyhow::Error>((ports.take()?, certificate, key))).transpose()?;
         let members = (0..members)
             .map(|_| Ok(Member { client: ports.take()?, peer: ports.take()? }))
             .collect::<Result<Vec<_>>>()?;
@@ -53,6 +74,7 @@ impl Etcd {
             name: name.to_owned(),
             program: programs.path("etcd"),
             folder: run.subfolder(name)?,
+            tls,
             pids: Mutex::default(),
             run: Arc::clone(run),
             members,
@@ -71,17 +93,28 @@ impl Etcd {
         self.members.iter().map(|member| format!("http://127.0.0.1:{}", member.client)).collect()
     }
 
+    /// The URL of the member that speaks TLS.
+    pub fn tls_endpoint(&self) -> Option<String> {
+        self.tls.as_ref().map(|(port, ..)| format!("https://127.0.0.1:{port}"))
+    }
+
     fn start_member(&self, index: usize) -> Result<u32> {
         let own = &self.members[index];
         let url = |port: u16| format!("http://127.0.0.1:{port}");
         let peers = self.members.iter().enumerate().map(|(index, member)| format!("m{index}={}", url(member.peer)));
+        let mut listen = vec![url(own.client)];
+        let mut command = Command::new(&self.program);
+        if let Some((port, certificate, key)) = &self.tls {
+            listen.push(format!("https://127.0.0.1:{port}"));
+            command.arg(format!("--cert-file={}", certificate.display())).arg(format!("--key-file={}", key.display()));
+        }
         self.run.start(
             &format!("{}-{index}", self.name),
-            Command::new(&self.program)
+            command
                 .arg(format!("--name=m{index}"))
                 .arg(format!("--data-dir={}", self.data(index).display()))
                 .args(["--enable-v2", "--unsafe-no-fsync", "--log-level=error"])
-                .arg(format!("--listen-client-urls={}", url(own.client)))
+                .arg(format!("--listen-client-urls={}", listen.join(",")))
                 .arg(format!("--advertise-client-urls={}", url(own.client)))
                 .arg(format!("--listen-peer-urls={}", url(own.peer)))
                 .arg(format!("--initial-advertise-peer-urls={}", url(own.peer)))

@@ -140,15 +140,43 @@ fn start_prometheus(run: &Run, debian: &Debian, folder: &Path, name: &str, port:
         "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nscrape_configs:\n- job_name: envoy\n  static_configs: [{{targets: ['127.0.0.1:{scraped}']}}]\n"
     );
     fs::write(&config, text).context("cannot configure Prometheus")?;
-    run.start(
-        &format!("{name}-prometheus"),
-        debian
-            .command("usr/bin/prometheus")
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--storage.tsdb.path={}", folder.join(format!("prometheus-{name}")).display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            .args(["--storage.tsdb.retention.time=1h", "--log.level=warn"]),
-    )
+    let mut command = prometheus(debian, &config, &folder.join(format!("prometheus-{name}")), port);
+    run.start(&format!("{name}-prometheus"), &mut command)
+}
+
+/// A Prometheus that scrapes nothing, and speaks TLS only with those who have a certificate of this authority.
+///
+/// # Errors
+/// If it cannot be started.
+pub fn guarded_prometheus(
+    run: &Run,
+    debian: &Debian,
+    port: u16,
+    authority: &Path,
+    (certificate, key): &(PathBuf, PathBuf),
+) -> Result<u32> {
+    let folder = run.subfolder("guarded")?;
+    let (web, config) = (folder.join("web.yaml"), folder.join("prometheus.yaml"));
+    let text = format!(
+        "tls_server_config:\n  cert_file: {}\n  key_file: {}\n  client_ca_file: {}\n  client_auth_type: RequireAndVerifyClientCert\n",
+        certificate.display(),
+        key.display(),
+        authority.display()
+    );
+    fs::write(&web, text).context("cannot configure Prometheus")?;
+    fs::write(&config, "global: {scrape_interval: 1m}\n").context("cannot configure Prometheus")?;
+    let mut command = prometheus(debian, &config, &folder.join("data"), port);
+    run.start("guarded-prometheus", command.arg(format!("--web.config.file={}", web.display())))
+}
+
+fn prometheus(debian: &Debian, config: &Path, data: &Path, port: u16) -> Command {
+    let mut command = debian.command("usr/bin/prometheus");
+    command
+        .arg(format!("--config.file={}", config.display()))
+        .arg(format!("--storage.tsdb.path={}", data.display()))
+        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+        .args(["--storage.tsdb.retention.time=1h", "--log.level=warn"]);
+    command
 }
 
 /// The program `world` of this crate, built where it is missing, beside the program that runs now.
