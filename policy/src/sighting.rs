@@ -7,6 +7,15 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::evidence::{Says, Why};
 
+/// How long answers are believed to be held, and how closely a name is looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The longest that a client is believed to hold an answer.
+    pub longest: SignedDuration,
+    /// The longest between two looks in which nothing is believed to have been missed.
+    pub gap: SignedDuration,
+}
+
 /// The memory of one name and datacenter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sighting {
@@ -16,6 +25,8 @@ pub struct Sighting {
     ttl: SignedDuration,
     /// It has been seen at least once.
     sighted: bool,
+    /// When the last look was.
+    looked: Timestamp,
     /// Until when a client may hold such an answer.
     pub held_until: Timestamp,
     /// Since when the looks have said what the last one said.
@@ -24,25 +35,33 @@ pub struct Sighting {
 
 impl Sighting {
     /// The memory after a look at `now` that saw the datacenter with this TTL, or did not see it anywhere.
-    ///
-    /// `longest` is the longest that a client is believed to hold an answer.
-    pub fn after(before: Option<Self>, seen: Option<SignedDuration>, longest: SignedDuration, now: Timestamp) -> Self {
+    pub fn after(before: Option<Self>, seen: Option<SignedDuration>, limits: Limits, now: Timestamp) -> Self {
         let after = |ttl: SignedDuration| now.checked_add(ttl).unwrap_or(Timestamp::MAX);
         let since = before.filter(|before| before.seen == seen.is_some()).map_or(now, |before| before.since);
         let held = before.map_or(Timestamp::MIN, |before| before.held_until);
         match (seen, before) {
             (Some(ttl), before) => {
-                let ttl = ttl.min(longest);
+                let ttl = ttl.min(limits.longest);
                 // What an unsighted memory held on to was a guess.
                 let held = if before.is_some_and(|before| before.sighted) { held } else { Timestamp::MIN };
-                Self { seen: true, ttl, sighted: true, held_until: held.max(after(ttl)), since }
+                Self { seen: true, ttl, sighted: true, looked: now, held_until: held.max(after(ttl)), since }
             }
             // It may have been handed out until just before this look.
             (None, Some(before)) if before.seen => {
-                Self { seen: false, held_until: held.max(after(before.ttl)), since, ..before }
+                Self { seen: false, looked: now, held_until: held.max(after(before.ttl)), since, ..before }
             }
-            (None, Some(before)) => Self { since, ..before },
-            (None, None) => Self { seen: false, ttl: longest, sighted: false, held_until: after(longest), since },
+            (None, Some(before)) if now.duration_since(before.looked) <= limits.gap => {
+                Self { looked: now, since, ..before }
+            }
+            // Never looked at, or not for a while: what was handed out in between is not known.
+            (None, _) => Self {
+                seen: false,
+                ttl: limits.longest,
+                sighted: false,
+                looked: now,
+                held_until: held.max(after(limits.longest)),
+                since,
+            },
         }
     }
 

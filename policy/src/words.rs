@@ -20,6 +20,8 @@ use crate::verdict::{Reason, Refusal};
 
 /// The longest message: `kubectl` shows it whole, and it stays readable.
 pub const MESSAGE_LIMIT: usize = 1024;
+/// As much of the evidence stays in any case.
+const LEAST_EVIDENCE: usize = 100;
 /// The longest warning; the API server cuts all of them to this when together they exceed 4,096 characters.
 pub const WARNING_LIMIT: usize = 256;
 
@@ -47,15 +49,11 @@ pub(crate) fn refusal(told: &Told<'_>) -> Refusal {
             Key { namespace: namespace.to_owned(), name: name.to_owned() }
         }
     };
-    let mut message = String::new();
-    for line in [lines.headline.clone(), lines.evidence.clone(), lines.next.clone(), lines.help.clone()] {
-        if !line.is_empty() {
-            if !message.is_empty() {
-                message.push('\n');
-            }
-            message.push_str(&line);
-        }
-    }
+    // What to do next and whom to ask must stay whole: where the message is too long, the evidence gives way.
+    let rest = lines.headline.len() + lines.next.len() + lines.help.len() + "\n\n\n".len();
+    let evidence = cut(&lines.evidence, MESSAGE_LIMIT.saturating_sub(rest).max(LEAST_EVIDENCE));
+    let all = [lines.headline.as_str(), evidence.as_str(), lines.next.as_str(), lines.help.as_str()];
+    let message = all.into_iter().filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n");
     Refusal {
         reason: told.reason,
         service,

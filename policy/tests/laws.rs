@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use poolguard_policy::evidence::{Answer, Memory, Record, Says, State, Why, conclude, doubt_active_passive};
 use poolguard_policy::pooling::{Arm, Enforcement, Evidence, Key, Mode, Pooling, Threshold};
 use poolguard_policy::selector::Selector;
-use poolguard_policy::sighting::{Sighting, ttl};
+use poolguard_policy::sighting::{Limits, Sighting, ttl};
 use poolguard_policy::steps::{Step, command, steps};
 use proptest::prelude::*;
 
@@ -186,28 +186,32 @@ proptest! {
     }
 
     /// A name is believed to lead elsewhere only when no client can hold an answer that led here: every TTL that was seen is
-    /// over, and without a sighting the longest one.
+    /// over, and where nobody has looked yet, or not for a while, the longest one.
     #[test]
     fn a_name_leads_elsewhere_only_after_every_ttl(
         looks in prop::collection::vec((prop::option::of(any::<u32>()), 1i64..400), 1..12),
         wait in 0i64..1000,
     ) {
-        let longest = SignedDuration::from_secs(300);
-        let (mut memory, mut time, mut held, mut sighted) = (None, now(), now() + longest, false);
-        let mut last = None;
+        let limits = Limits { longest: SignedDuration::from_secs(300), gap: SignedDuration::from_secs(200) };
+        let (mut memory, mut time, mut held, mut sighted) = (None, now(), now() + limits.longest, false);
+        let mut last: Option<(Timestamp, bool)> = None;
         for (seen, after) in looks {
-            let seen = seen.map(|seconds| ttl(seconds).min(longest));
+            let seen = seen.map(|seconds| ttl(seconds).min(limits.longest));
+            let missed = last.is_some_and(|(at, seen)| !seen && time.duration_since(at) > limits.gap);
             if let Some(ttl) = seen {
                 held = if sighted { held.max(time + ttl) } else { time + ttl };
                 sighted = true;
+            } else if missed {
+                held = held.max(time + limits.longest);
+                sighted = false;
             }
-            memory = Some(Sighting::after(memory, seen, longest, time));
-            last = seen;
+            memory = Some(Sighting::after(memory, seen, limits, time));
+            last = Some((time, seen.is_some()));
             time += SignedDuration::from_secs(after);
         }
         let asked = time + SignedDuration::from_secs(wait);
         let says = memory.expect("at least one look").says(asked);
-        prop_assert_eq!(says == Says::Serving, last.is_some());
+        prop_assert_eq!(says == Says::Serving, last.is_some_and(|(_, seen)| seen));
         if says == Says::NotServing {
             prop_assert!(held <= asked);
         }

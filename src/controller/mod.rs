@@ -174,11 +174,6 @@ impl Worker {
         let mut resources = self.view.resources();
         resources.sort_by(|(a, _), (b, _)| a.cmp(b));
         self.again = self.forget(&resources);
-        if scope.concerns_labels() {
-            let records = self.records.values().flatten().cloned();
-            let labels = gather::labels(&self.view.read(), records, &self.own);
-            self.again |= self.apply.labels(&labels).await;
-        }
         for (key, resource) in resources {
             let due = self.due.get(&key).copied();
             let wanted = |pooling: &Pooling| scope.concerns(pooling, due, now);
@@ -186,6 +181,12 @@ impl Worker {
             {
                 self.again |= self.service(&service, &probed, now).await;
             }
+        }
+        // Only now are the records of all services known: a label that one of them needs must not go for a moment.
+        if scope.concerns_labels() {
+            let records = self.records.values().flatten().cloned();
+            let labels = gather::labels(&self.view.read(), records, &self.own);
+            self.again |= self.apply.labels(&labels).await;
         }
         let next = self.due.values().min().map(|due| due.duration_since(now));
         let next = next.map_or(RESYNC, |next| Duration::try_from(next).unwrap_or_default());
@@ -195,19 +196,14 @@ impl Worker {
     /// Writes what differs for one service. Returns whether something failed.
     async fn service(&mut self, service: &Gathered, probed: &Probed, now: Timestamp) -> bool {
         let key = gather::key(service);
-        let records: BTreeSet<String> = service.releases().map(|release| release.namespace.clone()).collect();
-        let mut again = false;
-        if self.records.get(key) != Some(&records) {
-            // A record elsewhere needs a label there.
-            again = records.iter().any(|namespace| *namespace != key.namespace);
-            self.records.insert(key.clone(), records);
-        }
+        let records = service.releases().map(|release| release.namespace.clone()).collect();
+        self.records.insert(key.clone(), records);
         match status::next_change(service, now) {
             Some(due) => drop(self.due.insert(key.clone(), due)),
             None => drop(self.due.remove(key)),
         }
         let budgets = budgets::decide(&self.view.read(), std::slice::from_ref(service));
-        again |= self.apply.budgets(&budgets).await;
+        let again = self.apply.budgets(&budgets).await;
         let before = self.apply.status_before(service);
         let desired = status::desired(service, before.as_ref(), probed, now);
         again | self.apply.status(service, before, desired).await

@@ -11,7 +11,7 @@ mod polled;
 mod prometheus;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ::prometheus::Registry;
@@ -269,6 +269,11 @@ fn named<'a, T>(kind: &str, sources: &'a BTreeMap<String, Arc<T>>, name: Option<
         (None, 0 | 1) => sources.values().next().ok_or_else(none),
         (None, _) => Err(format!("the operator's configuration has several {kind} sources: name one")),
     }
+}
+
+/// A lock whose data stays whole: nothing panics while it is held.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One `Unknown` for each datacenter.

@@ -3,12 +3,14 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::stream;
 use tokio::sync::Notify;
+
+use super::lock;
 
 /// How many questions are under way at once.
 const AT_ONCE: usize = 32;
@@ -103,7 +105,7 @@ impl<Q: Clone + Eq + Hash, A: Clone> Polled<Q, A> {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Q, Entry<A>>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.entries)
     }
 }
 

@@ -27,6 +27,12 @@ fn nothing_is_permitted_while_a_part_is_dead_and_ordinary_work_goes_on() {
     scenario.depool();
     fleet.run().signal(fleet.conftool_etcd, "STOP").expect("etcd stops");
     scenario.refused_saying(&["delete", "deployment", main], "no answer");
+    let late =
+        operator.metric("webhook", "poolguard_source_requests_total", &["result=\"TimedOut\""]).expect("the metric");
+    assert!(late > 0.0, "the time-out was counted");
+    // Status learns of it when its watch has been silent for too long.
+    scenario.condition("SourcesReady", "False/NotAnswering");
+    scenario.serving("Unknown");
     fleet.run().signal(fleet.conftool_etcd, "CONT").expect("etcd goes on");
     fleet.conftool.record("faults", &["eqiad"], 1).expect("pooled again");
     scenario.serving("Serving");

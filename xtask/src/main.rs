@@ -21,8 +21,8 @@ use clap::{Parser, Subcommand};
 /// Two real datacenters on this machine, and the tests that need them.
 ///
 /// Everything that is needed is built below `target/` on first use: kube-apiserver, kube-controller-manager,
-/// kube-scheduler, kubectl, etcd, helm 3 and 4 and kwok from Go modules, conftool from PyPI. That takes about ten minutes
-/// on two cores, once.
+/// kube-scheduler, kubectl, etcd, helm 3 and 4 and kwok from Go modules, conftool from PyPI, gdnsd and Prometheus from
+/// Debian. That takes about ten minutes on two cores, once.
 #[derive(Parser)]
 #[command(
     name = "cargo xtask",

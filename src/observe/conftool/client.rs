@@ -17,8 +17,8 @@ use crate::observe::{Bad, SourcesError, http};
 const RECORD_LIMIT: usize = 1 << 20;
 /// All records of a large installation are a few megabytes.
 const LIST_LIMIT: usize = 64 << 20;
-/// A watch that is silent for as long is begun again, in case its connection is dead.
-const WATCH_SILENCE: Duration = Duration::from_secs(60);
+/// A watch that is silent for as long is begun again, in case its connection is dead: so long may status be wrong then.
+const WATCH_SILENCE: Duration = Duration::from_secs(15);
 /// The next endpoint is asked when one has not answered within this part of the time-out.
 const HEDGE: u32 = 5;
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Conftool;
 use super::client::{Interrupted, Read};
 use super::decode::{Told, place, records, value};
-use super::{Conftool, lock};
-use crate::observe::Bad;
+use crate::observe::{Bad, lock};
 use crate::runtime::Shutdown;
 use jiff::Timestamp;
 

@@ -9,7 +9,7 @@ mod decode;
 mod follow;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -18,7 +18,7 @@ use poolguard_policy::pooling::{Evidence, Pooling};
 use tokio::sync::Notify;
 
 use super::metrics::Metrics;
-use super::{Asked, Bad, Remembered, SourcesError, unknown_since};
+use super::{Asked, Bad, Remembered, SourcesError, lock, unknown_since};
 use crate::config::ConftoolSource;
 use crate::runtime::news::News;
 use client::{Client, Read};
@@ -245,9 +245,4 @@ impl Conftool {
             self.news.all();
         }
     }
-}
-
-/// A lock whose data stays whole: nothing panics while it is held.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,8 +8,8 @@ mod read;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use hickory_proto::rr::{Name, RecordType};
@@ -17,21 +17,25 @@ use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use poolguard_policy::evidence::{Answer, Says, Why};
 use poolguard_policy::pooling::Evidence;
-use poolguard_policy::sighting::Sighting;
+use poolguard_policy::sighting::{Limits, Sighting};
 
 use super::metrics::Metrics;
 use super::polled::Polled;
-use super::{Asked, Bad};
+use super::{Asked, Bad, lock};
 use crate::config::{DnsSource, Network};
 use crate::runtime::news::News;
 use read::Leads;
+
+/// Nothing is believed to have been missed while a name was looked at within as many intervals, or some seconds.
+const GAP: u32 = 4;
+const GAP_AT_LEAST: Duration = Duration::from_secs(10);
 
 /// The authoritative servers of some zones.
 #[derive(Debug)]
 pub(super) struct Dns {
     source: String,
     config: DnsSource,
-    longest: SignedDuration,
+    limits: Limits,
     networks: Vec<Network>,
     metrics: Metrics,
     /// By name and datacenter.
@@ -62,7 +66,10 @@ impl Dns {
         metrics.up(source, false);
         Self {
             source: source.to_owned(),
-            longest: SignedDuration::try_from(config.max_ttl).unwrap_or(SignedDuration::MAX),
+            limits: Limits {
+                longest: SignedDuration::try_from(config.max_ttl).unwrap_or(SignedDuration::MAX),
+                gap: SignedDuration::try_from((config.interval * GAP).max(GAP_AT_LEAST)).unwrap_or(SignedDuration::MAX),
+            },
             networks: networks.to_vec(),
             metrics,
             memory: Mutex::default(),
@@ -187,7 +194,7 @@ impl Dns {
             let seen = look.seen.get(datacenter).map(|(_, ttl)| *ttl);
             // A look that proves no absence changes nothing but for what it saw.
             if seen.is_some() || look.bad.is_none() {
-                let after = Sighting::after(memory.get(&key).copied(), seen, self.longest, now);
+                let after = Sighting::after(memory.get(&key).copied(), seen, self.limits, now);
                 memory.insert(key, after);
             }
         }
@@ -249,9 +256,4 @@ impl Dns {
             })
             .collect()
     }
-}
-
-/// A lock whose data stays whole: nothing panics while it is held.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

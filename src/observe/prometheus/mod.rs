@@ -7,7 +7,7 @@ mod template;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -17,7 +17,7 @@ use reqwest::{StatusCode, Url};
 
 use super::metrics::Metrics;
 use super::polled::Polled;
-use super::{Asked, Bad, SourcesError, http};
+use super::{Asked, Bad, SourcesError, http, lock};
 use crate::config::PrometheusSource;
 use crate::runtime::news::News;
 use decode::{Sample, decode};
@@ -168,7 +168,7 @@ impl Prometheus {
         detail: &str,
         now: Timestamp,
     ) -> (Timestamp, String) {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = lock(&self.said);
         let fresh = || Said { says: says.clone(), since: now, detail: detail.to_owned() };
         let known = said.entry((pooling.key.clone(), entry.name.clone())).or_insert_with(fresh);
         if known.says != *says {

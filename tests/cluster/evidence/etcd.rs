@@ -83,3 +83,21 @@ fn a_restored_etcd_starts_every_clock_anew() {
     .expect("a refusal");
     assert_eq!(world.counted("poolguard_permissions_total", name), 0.0);
 }
+
+#[test]
+fn a_watch_that_fell_behind_the_history_of_events_begins_anew() {
+    let world = World::shared();
+    let name = "etcd-behind";
+    world.apart.record(None, name, &["codfw", "eqiad"]).expect("a record");
+    world.services(&[(name.to_owned(), entry("apart", name))]);
+    world.says(name, 0, "Serving");
+    // etcd keeps 1,000 events. While the controller is paused, more than that happen, and the one that counts among the first.
+    let (run, pid) = (world.eqiad.run(), world.operator.pid("controller").expect("a controller"));
+    run.signal(pid, "STOP").expect("the controller stops");
+    world.apart.record(None, name, &["codfw"]).expect("a depool");
+    for index in 0..1100 {
+        world.apart.put(None, "noise", "eqiad", &format!(r#"{{"pooled": false, "ttl": {index}}}"#)).expect("a value");
+    }
+    run.signal(pid, "CONT").expect("the controller goes on");
+    world.permitted(name);
+}

@@ -38,6 +38,8 @@ pub struct World {
     pub three: Etcd,
     /// One that goes back to an older state.
     pub restored: Etcd,
+    /// One that much happens in.
+    pub apart: Etcd,
     /// One that speaks TLS.
     pub tls: Etcd,
     pub edge: Edge,
@@ -73,7 +75,8 @@ impl World {
         let own = DatacenterPorts { etcd: port(), peer: port(), api: port() };
         let eqiad = Datacenter::start(Arc::clone(&run), &programs, "eqiad", own).expect("a datacenter");
         let start = |name, members| Etcd::start(&run, &programs, name, members).expect("an etcd");
-        let (etcd, three, restored) = (start("main", 1), start("three", 3), start("restored", 1));
+        let (etcd, three, restored, apart) =
+            (start("main", 1), start("three", 3), start("restored", 1), start("apart", 1));
         let authority = Authority::new(run.folder().join("pki"), "sources").expect("an authority");
         let serving = authority.sign("server", Subject::Server(&[])).expect("a certificate");
         let known = authority.sign("client", Subject::User("poolguard", &[])).expect("a certificate");
@@ -119,6 +122,7 @@ impl World {
                 {"name": "three", "conftool": etcds(three.endpoints(), Some(&password))},
                 {"name": "wrong-password", "conftool": etcds(three.endpoints(), Some(&wrong))},
                 {"name": "restored", "conftool": etcds(restored.endpoints(), None)},
+                {"name": "apart", "conftool": etcds(apart.endpoints(), None)},
                 {"name": "slow", "conftool": etcds(vec![slow.url.clone()], None)},
                 {"name": "etcd-tls", "conftool": {"endpoints": [etcd_tls], "caFile": authority.file()}},
                 {"name": "etcd-stranger", "conftool": {"endpoints": [etcd_tls]}},
@@ -140,7 +144,21 @@ impl World {
             networks: json!(networks),
         };
         let operator = Operator::install_with(&eqiad, &truth, binary()).expect("poolguard");
-        Self { eqiad, operator, etcd, conftool, three, restored, tls, edge, dns, prometheus, slow, _ports: ports }
+        Self {
+            eqiad,
+            operator,
+            etcd,
+            conftool,
+            three,
+            restored,
+            apart,
+            tls,
+            edge,
+            dns,
+            prometheus,
+            slow,
+            _ports: ports,
+        }
     }
 
     /// Makes a namespace with a Deployment and its ServicePooling for each of these, as (name, entry of `evidence`), and waits
