@@ -2,6 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
 use kube::{CustomResource, KubeSchema};
+use poolguard_policy::drift::DriftReason;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -248,7 +249,7 @@ fn zero() -> String {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AcceptedDrift {
     /// The reason code of the drift, such as Snowflake.
-    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Z][A-Za-z]*$"))]
+    #[schemars(extend("enum" = DriftReason::ALL.map(DriftReason::as_str)))]
     pub drift: String,
     /// Why it is accepted, for people: a ticket, a sentence.
     #[schemars(length(min = 1, max = 256))]

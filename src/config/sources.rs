@@ -53,6 +53,11 @@ pub struct ConftoolSource {
     #[serde(default = "two_seconds", deserialize_with = "duration::deserialize")]
     #[schemars(with = "String")]
     pub timeout: Duration,
+    /// How long a switch takes to reach what clients ask, through confd and the DNS server: their TTL counts from then. gdnsd
+    /// alone takes 2 s.
+    #[serde(default = "three_seconds", deserialize_with = "duration::deserialize")]
+    #[schemars(with = "String")]
+    pub propagation: Duration,
     /// A PEM file with the authorities that etcd's certificate may be from.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
@@ -130,6 +135,10 @@ fn one_second() -> Duration {
 
 fn two_seconds() -> Duration {
     Duration::from_secs(2)
+}
+
+fn three_seconds() -> Duration {
+    Duration::from_secs(3)
 }
 
 fn ten_seconds() -> Duration {

@@ -26,6 +26,7 @@ log: {format: text}
     let conftool = config.sources[0].conftool.as_ref().expect("a conftool source");
     assert_eq!(conftool.timeout, Duration::from_millis(1500));
     assert_eq!(conftool.namespace, "/conftool/v1");
+    assert_eq!(conftool.propagation, Duration::from_secs(3));
     let dns = config.sources[1].dns.as_ref().expect("a dns source");
     let servers: Vec<String> = dns.servers.iter().map(ToString::to_string).collect();
     assert_eq!(servers, ["10.3.0.1:53", "[2620:0:861::1]:5353"]);

@@ -5,6 +5,7 @@
 mod conftool;
 mod declared;
 mod dns;
+mod following;
 mod http;
 mod metrics;
 mod polled;
@@ -29,6 +30,7 @@ use crate::runtime::news::{Changes, News};
 use crate::runtime::tasks::essential;
 use conftool::Conftool;
 use dns::Dns;
+pub use following::Following;
 use metrics::Metrics;
 use prometheus::Prometheus;
 
@@ -303,61 +305,4 @@ fn unknown_since(
             read,
         })
         .collect()
-}
-
-/// The sources as they are followed.
-#[derive(Debug, Clone)]
-pub struct Following {
-    sources: Arc<Sources>,
-}
-
-impl Following {
-    /// What has changed of all that is followed.
-    pub fn news(&self) -> &News<Asked> {
-        &self.sources.news
-    }
-
-    /// What the sources say as far as they are followed: no I/O.
-    pub fn answers(&self, pooling: &Pooling, remembered: &Remembered, now: Timestamp) -> Vec<Answer> {
-        let names = self.sources.names(pooling);
-        pooling
-            .evidence
-            .iter()
-            .flat_map(|entry| {
-                let missing = |detail: String| unknown(entry, &names, Why::NotConfigured, &detail);
-                match &entry.arm {
-                    Arm::Declared { pooled_in } => declared::answers(entry, pooled_in, &names, now),
-                    Arm::Conftool { source, record } => named("conftool", &self.sources.conftool, source.as_deref())
-                        .map_or_else(missing, |conftool| {
-                            conftool.followed(pooling, entry, record, &names, remembered, now)
-                        }),
-                    Arm::Dns { source, name } => named("dns", &self.sources.dns, source.as_deref())
-                        .map_or_else(missing, |dns| dns.followed(entry, name, &names, now)),
-                    Arm::Prometheus { source, query, threshold } => {
-                        let here = &self.sources.here;
-                        named("prometheus", &self.sources.prometheus, source.as_deref())
-                            .map_or_else(missing, |prometheus| {
-                                prometheus.followed(pooling, entry, query, *threshold, here, now)
-                            })
-                    }
-                }
-            })
-            .collect()
-    }
-
-    /// Has the sources that need a memory of their own keep looking at this service's entries.
-    pub fn remember(&self, pooling: &Pooling) {
-        for entry in &pooling.evidence {
-            if let Arm::Dns { source, name } = &entry.arm
-                && let Ok(dns) = named("dns", &self.sources.dns, source.as_deref())
-            {
-                dns.want(name);
-            }
-        }
-    }
-
-    /// Sources that cannot be followed at the moment, each with its reason.
-    pub fn unreachable(&self) -> Vec<String> {
-        self.sources.conftool.values().filter_map(|source| source.down()).collect()
-    }
 }

@@ -146,8 +146,9 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         tokio::spawn(async move { axum::serve(listener, routes).await });
-        let text =
-            format!("{{datacenter: eqiad, sources: [{{name: c, conftool: {{endpoints: ['http://{address}']}}}}]}}");
+        let text = format!(
+            "{{datacenter: eqiad, sources: [{{name: c, conftool: {{propagation: 0s, endpoints: ['http://{address}']}}}}]}}"
+        );
         let config = Config::parse(&text, Overrides::default()).expect("a configuration");
         let sources = Sources::new(&config, &prometheus::Registry::new()).expect("sources");
         let pooling = Pooling {

@@ -31,6 +31,12 @@ fn a_service_pooling_that_makes_no_sense_is_refused_with_what_to_write() {
             format!("{selector}\n  {good}\n  acceptedDrift: [{{drift: Snowflake, reason: x}}]"),
             "acceptedDrift[0].expires",
         ),
+        (
+            format!(
+                "{selector}\n  {good}\n  acceptedDrift: [{{drift: Snowflak, reason: x, expires: '2027-01-01T00:00:00Z'}}]"
+            ),
+            "acceptedDrift[0].drift: Unsupported value: \"Snowflak\"",
+        ),
         (format!("{selector}\n  evidence: [{{name: e}}]"), "names exactly one source"),
         (format!("{selector}\n  expendable: {{}}\n  {good}"), "an empty selector would make every pod expendable"),
     ] {

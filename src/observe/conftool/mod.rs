@@ -32,6 +32,8 @@ type Values = BTreeMap<String, Result<Record, Bad>>;
 pub(super) struct Conftool {
     name: String,
     client: Client,
+    /// Seconds that a switch takes to reach what clients ask.
+    propagation: u32,
     metrics: Metrics,
     memory: Mutex<HashMap<(String, String), Memory>>,
     /// Since when a record and datacenter have been unknown, and why.
@@ -63,6 +65,7 @@ impl Conftool {
         Ok(Self {
             name: source.to_owned(),
             client: Client::new(source, config)?,
+            propagation: u32::try_from(config.propagation.as_millis().div_ceil(1000)).unwrap_or(u32::MAX),
             metrics,
             memory: Mutex::default(),
             doubts: Mutex::default(),
@@ -212,6 +215,8 @@ impl Conftool {
     }
 
     fn remember(&self, record: &str, name: &str, value: Record, status: Option<Memory>, now: Timestamp) -> Memory {
+        // Clients are still given the old answer while a switch is on its way.
+        let value = Record { ttl: value.ttl.saturating_add(self.propagation), ..value };
         let mut memory = lock(&self.memory);
         let key = (record.to_owned(), name.to_owned());
         let after = Memory::after(value, memory.get(&key).copied(), status, now);

@@ -194,6 +194,14 @@ fn sources_are_reached_with_certificates_passwords_and_tokens_and_not_without() 
         world.refused(name, words);
         world.says(name, 0, "Unknown: Unreachable");
     }
+    // A TTL of 1 s, and 2 s until a switch has reached DNS.
+    world.says("etcd-tls", 0, "NotServing");
+    let time = |field: &str| -> jiff::Timestamp {
+        let path = format!(".datacenters[?(@.name==\"eqiad\")].evidence[0].{field}");
+        world.status("etcd-tls", &path).expect("the status").parse().expect("a time")
+    };
+    let held = time("notServingAfter").duration_since(time("since"));
+    assert!(held >= jiff::SignedDuration::from_secs(3), "believed after {held:#}");
     for (name, _) in &known {
         world.permitted(name);
     }

@@ -108,7 +108,7 @@ impl World {
             let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
             json!({"servers": servers, "clientNetworks": clients, "maxTTL": "3s", "interval": "500ms", "timeout": "500ms"})
         };
-        let etcds = |endpoints: Vec<String>, password: Option<&PathBuf>| json!({"endpoints": endpoints, "usernameFile": password.map(|_| &user), "passwordFile": password});
+        let etcds = |endpoints: Vec<String>, password: Option<&PathBuf>| json!({"endpoints": endpoints, "usernameFile": password.map(|_| &user), "passwordFile": password, "propagation": "0s"});
         let traffic = |url: &str| json!({"url": url, "interval": "500ms", "timeout": "1s"});
         let mut networks: Vec<Value> =
             NETWORKS.iter().map(|(name, network)| json!({"datacenter": name, "cidrs": [network]})).collect();
@@ -124,7 +124,7 @@ impl World {
                 {"name": "restored", "conftool": etcds(restored.endpoints(), None)},
                 {"name": "apart", "conftool": etcds(apart.endpoints(), None)},
                 {"name": "slow", "conftool": etcds(vec![slow.url.clone()], None)},
-                {"name": "etcd-tls", "conftool": {"endpoints": [etcd_tls], "caFile": authority.file()}},
+                {"name": "etcd-tls", "conftool": {"endpoints": [etcd_tls], "caFile": authority.file(), "propagation": "2s"}},
                 {"name": "etcd-stranger", "conftool": {"endpoints": [etcd_tls]}},
                 {"name": "prometheus-tls", "prometheus": {
                     "url": guarded, "caFile": authority.file(), "interval": "500ms",

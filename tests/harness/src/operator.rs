@@ -55,7 +55,9 @@ pub struct Truth {
 impl Truth {
     /// conftool's etcd alone.
     pub fn conftool(endpoint: &str) -> Self {
-        let source = json!({"name": "conftool", "conftool": {"endpoints": [endpoint], "namespace": "/conftool/v1"}});
+        let source = json!({"name": "conftool", "conftool": {
+            "endpoints": [endpoint], "namespace": "/conftool/v1", "propagation": "0s",
+        }});
         Self { sources: json!([source]), networks: json!([]) }
     }
 

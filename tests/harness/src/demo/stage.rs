@@ -11,7 +11,7 @@ use crate::fleet::Fleet;
 use crate::objects::{Objects, differences, objects, ready_pods, record};
 use crate::operator::Operator;
 use crate::services::{SERVICES, SNOWFLAKE, Service, pool, populate, ready};
-use crate::wait::wait_for;
+use crate::wait::{Hopeless, wait_for};
 
 /// Everything that a scene needs.
 pub(super) struct Stage<'a> {
@@ -160,12 +160,16 @@ impl<'a> Stage<'a> {
 
     /// Right after the depool, the deployer learns how many seconds remain.
     pub(super) fn told_to_wait(&self) -> Result<()> {
-        let output = self.fleet.eqiad.call(Who::Deployer, "helm3", &["uninstall", "main", "-n", SNOWFLAKE.name])?;
-        self.reporter.detail(&output.text());
-        ensure!(!output.ok(), "it was not refused while clients hold the old answer");
-        let text = output.text();
-        let at = text.find("eventgate-main was depooled in eqiad, but clients may still hold the old answer for");
-        let at = at.with_context(|| format!("it does not say how long: {text}"))?;
+        let start = "eventgate-main was depooled in eqiad, but clients may still hold the old answer for";
+        // A refusal may rest on an answer that is a second old.
+        let (text, at) = wait_for("the refusal to say how long", Duration::from_secs(4), || {
+            let output = self.fleet.eqiad.call(Who::Deployer, "helm3", &["uninstall", "main", "-n", SNOWFLAKE.name])?;
+            let text = output.text();
+            ensure!(!output.ok(), Hopeless("it was not refused while clients hold the old answer".to_owned()));
+            let at = text.find(start).with_context(|| format!("it says {text}"))?;
+            Ok((text, at))
+        })?;
+        self.reporter.detail(&text);
         let sentence = text[at..].split_once(" s.").map_or(&text[at..], |(sentence, _)| sentence);
         let command = format!("$ helm uninstall main -n {}", SNOWFLAKE.name);
         self.reporter.line(Tone::Command, &format!("{command:62} → refused"));
