@@ -48,8 +48,8 @@ impl Case {
     }
 
     fn conftool(name: &'static str, words: &'static str, says: &'static str) -> Self {
-        let entry = format!("{{name: discovery, source: main, conftool: {{record: {name}}}}}");
-        Self { name, entry, words, says, metric: ("main", "ok") }
+        let entry = format!("{{name: discovery, source: garbled, conftool: {{record: {name}}}}}");
+        Self { name, entry, words, says, metric: ("garbled", "ok") }
     }
 }
 
@@ -143,15 +143,15 @@ fn no_value_in_conftool_that_proves_nothing_is_a_permission() {
             Some(r#"{"pooled": true, "ttl": 1, "weight": [1, {}], "references": ["x"]}"#),
         ),
         (
-            Case { metric: ("main", "Malformed"), ..Case::conftool("etcd-big", "exceeds", "NotServing") },
+            Case { metric: ("garbled", "Malformed"), ..Case::conftool("etcd-big", "exceeds", "NotServing") },
             Some(big.as_str()),
         ),
     ];
     for (case, value) in &cases {
-        world.etcd.record(None, case.name, &["codfw"]).expect("a record");
+        world.garbled.record(None, case.name, &["codfw"]).expect("a record");
         match value {
-            Some(value) => world.etcd.put(None, case.name, "eqiad", value).expect("a value"),
-            None => world.etcd.delete(case.name, "eqiad").expect("no value"),
+            Some(value) => world.garbled.put(None, case.name, "eqiad", value).expect("a value"),
+            None => world.garbled.delete(case.name, "eqiad").expect("no value"),
         }
     }
     let (cases, values): (Vec<Case>, Vec<_>) = cases.into_iter().unzip();
@@ -162,7 +162,7 @@ fn no_value_in_conftool_that_proves_nothing_is_a_permission() {
     drop(values);
     for case in &cases {
         let further = r#"{"pooled": false, "references": [], "ttl": 1, "further": {"field": null}}"#;
-        world.etcd.put(None, case.name, "eqiad", further).expect("a value");
+        world.garbled.put(None, case.name, "eqiad", further).expect("a value");
     }
     for case in &cases {
         world.permitted(case.name);

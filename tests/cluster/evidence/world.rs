@@ -31,13 +31,15 @@ pub const PASSWORD: &str = "not a good one";
 pub struct World {
     pub eqiad: Datacenter,
     pub operator: Operator,
-    /// conftool's etcd, and conftool itself.
+    /// conftool's etcd, and conftool itself, which reads every record at each call: only well-formed ones are in it.
     pub etcd: Etcd,
     pub conftool: Conftool,
     /// Three members behind a password.
     pub three: Etcd,
     /// One that goes back to an older state.
     pub restored: Etcd,
+    /// One that holds values which nobody can read.
+    pub garbled: Etcd,
     /// One that much happens in.
     pub apart: Etcd,
     /// One that speaks TLS.
@@ -75,8 +77,8 @@ impl World {
         let own = DatacenterPorts { etcd: port(), peer: port(), api: port() };
         let eqiad = Datacenter::start(Arc::clone(&run), &programs, "eqiad", own).expect("a datacenter");
         let start = |name, members| Etcd::start(&run, &programs, name, members).expect("an etcd");
-        let (etcd, three, restored, apart) =
-            (start("main", 1), start("three", 3), start("restored", 1), start("apart", 1));
+        let (etcd, three, restored) = (start("main", 1), start("three", 3), start("restored", 1));
+        let (garbled, apart) = (start("garbled", 1), start("apart", 1));
         let authority = Authority::new(run.folder().join("pki"), "sources").expect("an authority");
         let serving = authority.sign("server", Subject::Server(&[])).expect("a certificate");
         let known = authority.sign("client", Subject::User("poolguard", &[])).expect("a certificate");
@@ -122,6 +124,7 @@ impl World {
                 {"name": "three", "conftool": etcds(three.endpoints(), Some(&password))},
                 {"name": "wrong-password", "conftool": etcds(three.endpoints(), Some(&wrong))},
                 {"name": "restored", "conftool": etcds(restored.endpoints(), None)},
+                {"name": "garbled", "conftool": etcds(garbled.endpoints(), None)},
                 {"name": "apart", "conftool": etcds(apart.endpoints(), None)},
                 {"name": "slow", "conftool": etcds(vec![slow.url.clone()], None)},
                 {"name": "etcd-tls", "conftool": {"endpoints": [etcd_tls], "caFile": authority.file(), "propagation": "2s"}},
@@ -151,6 +154,7 @@ impl World {
             conftool,
             three,
             restored,
+            garbled,
             apart,
             tls,
             edge,
