@@ -176,6 +176,10 @@ impl Worker {
         self.again = self.forget(&resources);
         for (key, resource) in resources {
             let due = self.due.get(&key).copied();
+            // Once is enough, whatever comes of it.
+            if due.is_some_and(|due| due <= now) {
+                self.due.remove(&key);
+            }
             let wanted = |pooling: &Pooling| scope.concerns(pooling, due, now);
             if let Some(service) = gather::gather(&self.view, &self.following, &self.here, &key, resource, wanted, now)
             {
