@@ -3,6 +3,7 @@
 //! Endpoints, credentials and networks live here and nowhere else; a resource that a tenant can write only names them.
 //! Never: the environment. Only `main` reads that, and hands it in as [`Overrides`].
 
+mod custom;
 mod duration;
 mod sources;
 
@@ -13,11 +14,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use poolguard_policy::given::{Settings, Trusted};
+use poolguard_policy::pooling;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_yaml_ng::Value;
 
+pub use custom::{CustomKind, CustomWorkload};
 pub use sources::{ConftoolSource, DnsSource, Network, PrometheusSource, Source};
 
 /// The validated configuration.
@@ -37,6 +40,10 @@ pub struct Config {
     pub evidence_timeout: Duration,
     /// Identities that may remove what they manage.
     pub trusted_identities: Vec<TrustedIdentity>,
+    /// Further kinds that are guarded like a Deployment.
+    pub custom_workloads: Vec<CustomWorkload>,
+    /// Whether the whole installation refuses, or only warns.
+    pub enforcement: Enforcement,
     /// The webhook's listener.
     pub webhook: Webhook,
     /// Metrics and health.
@@ -48,6 +55,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// The custom workloads, for as long as the process lives.
+    pub fn custom_kinds(&self) -> Vec<CustomKind> {
+        custom::kinds(&self.custom_workloads)
+    }
+
     /// What the policy needs of it.
     pub fn settings(&self) -> Settings {
         Settings {
@@ -63,6 +75,12 @@ impl Config {
                     verbs: identity.verbs.clone(),
                 })
                 .collect(),
+            enforcement: match self.enforcement {
+                Enforcement::Enforce => pooling::Enforcement::Enforce,
+                Enforcement::Warn => pooling::Enforcement::Warn,
+            },
+            custom_kinds: self.custom_kinds().iter().map(|custom| custom.kind).collect(),
+            canary_namespace: self.controller.canary_namespace.clone(),
         }
     }
 }
@@ -77,6 +95,16 @@ pub struct TrustedIdentity {
     pub resources: Vec<String>,
     /// `CREATE`, `UPDATE`, `DELETE`.
     pub verbs: Vec<String>,
+}
+
+/// What becomes of a removal while the service serves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum Enforcement {
+    /// It is refused, unless the ServicePooling only warns.
+    #[default]
+    Enforce,
+    /// It is allowed, with a warning and a metric: for the first weeks in a running fleet.
+    Warn,
 }
 
 /// The webhook's listener.
@@ -127,6 +155,42 @@ pub struct Controller {
     pub lease_name: String,
     /// The ValidatingWebhookConfiguration's name.
     pub webhook_configuration: String,
+    /// The namespace whose dry runs prove that the guard is up.
+    pub canary_namespace: String,
+    /// How often that is proved.
+    #[serde(deserialize_with = "duration::deserialize")]
+    #[schemars(with = "String")]
+    pub proof_interval: Duration,
+    /// The registration as the chart has rendered it, which the one in force is compared with.
+    pub registration: Registration,
+}
+
+/// The registration of the webhook, as far as an installation decides about it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Registration {
+    /// Of every entry but evictions.
+    pub failure_policy: String,
+    /// Of every entry.
+    pub timeout_seconds: i32,
+    /// Namespaces that are never guarded.
+    pub excluded_namespaces: Vec<String>,
+    /// Where the webhook is, if it is outside of the cluster; empty: behind its Service.
+    pub url: String,
+    /// The authority of the webhook's certificate, PEM in base64; empty: somebody else looks after it.
+    pub ca_bundle: String,
+}
+
+impl Default for Registration {
+    fn default() -> Self {
+        Self {
+            failure_policy: "Fail".to_owned(),
+            timeout_seconds: 10,
+            excluded_namespaces: vec!["kube-system".to_owned(), "poolguard".to_owned()],
+            url: String::new(),
+            ca_bundle: String::new(),
+        }
+    }
 }
 
 impl Default for Controller {
@@ -135,6 +199,9 @@ impl Default for Controller {
             namespace: "poolguard".to_owned(),
             lease_name: "poolguard-controller".to_owned(),
             webhook_configuration: "poolguard".to_owned(),
+            canary_namespace: "poolguard-canary".to_owned(),
+            proof_interval: Duration::from_secs(30),
+            registration: Registration::default(),
         }
     }
 }
@@ -203,6 +270,10 @@ struct File {
     evidence_timeout: Option<String>,
     /// Identities that may remove what they manage; empty by default.
     trusted_identities: Option<Vec<TrustedIdentity>>,
+    /// Further kinds with pods of a template and `/scale`, guarded like a Deployment: Argo Rollouts.
+    custom_workloads: Option<Vec<CustomWorkload>>,
+    /// `Warn` lets everything pass in the whole cluster, told and counted.
+    enforcement: Option<Enforcement>,
     /// The webhook's listener.
     webhook: Option<Webhook>,
     /// The listener of metrics and health.
@@ -213,7 +284,7 @@ struct File {
     log: Option<Log>,
 }
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 13] = [
     "datacenter",
     "contact",
     "runbookURL",
@@ -221,6 +292,8 @@ const KEYS: [&str; 11] = [
     "sources",
     "evidenceTimeout",
     "trustedIdentities",
+    "customWorkloads",
+    "enforcement",
     "webhook",
     "metrics",
     "controller",
@@ -291,6 +364,8 @@ impl Config {
             sources: sections.list("sources"),
             evidence_timeout: sections.duration("evidenceTimeout").unwrap_or(Duration::from_secs(3)),
             trusted_identities: sections.list("trustedIdentities"),
+            custom_workloads: sections.list("customWorkloads"),
+            enforcement: sections.read("enforcement").unwrap_or_default(),
             webhook: sections.read("webhook").unwrap_or_default(),
             metrics: sections.read("metrics").unwrap_or_default(),
             controller: sections.read("controller").unwrap_or_default(),
@@ -321,6 +396,18 @@ impl Config {
         }
         if !(self.runbook_url.starts_with("https://") || self.runbook_url.starts_with("http://")) {
             wrong("runbookURL", "must be a URL that begins with https:// or http://".to_owned());
+        }
+        if !is_label(&self.controller.canary_namespace) || self.controller.canary_namespace == self.controller.namespace
+        {
+            wrong(
+                "controller.canaryNamespace",
+                "must be a namespace of its own, such as poolguard-canary: the operator's own is never guarded"
+                    .to_owned(),
+            );
+        }
+        if !(Duration::from_millis(500)..=Duration::from_secs(30)).contains(&self.controller.proof_interval) {
+            let most = "must lie between 500ms and 30s: a guard that is down has to be told within a minute";
+            wrong("controller.proofInterval", most.to_owned());
         }
         let mut names = BTreeSet::new();
         for (index, source) in self.sources.iter().enumerate() {
@@ -358,6 +445,11 @@ impl Config {
                         ),
                     );
                 }
+            }
+        }
+        for (index, workload) in self.custom_workloads.iter().enumerate() {
+            if let Some(message) = custom::wrong(workload, &self.custom_workloads[..index]) {
+                wrong(&format!("customWorkloads[{index}]"), message);
             }
         }
         for (index, identity) in self.trusted_identities.iter().enumerate() {

@@ -4,16 +4,18 @@
 
 use kube::CustomResourceExt;
 
-use crate::api::ServicePooling;
-use crate::{config, webhook};
+use crate::api::{PoolingOverride, ServicePooling};
+use crate::{config, registration};
 
 /// Every generated file.
 pub fn files() -> Vec<(&'static str, String)> {
-    let definition = yaml(&ServicePooling::crd());
+    let (pooling, glass) = (yaml(&ServicePooling::crd()), yaml(&PoolingOverride::crd()));
     vec![
-        ("crds/poolguard.dev_servicepoolings.yaml", definition.clone()),
-        ("charts/poolguard/files/crds/poolguard.dev_servicepoolings.yaml", definition),
-        ("charts/poolguard/files/webhooks.yaml", yaml(&webhook::registration::webhooks())),
+        ("crds/poolguard.dev_poolingoverrides.yaml", glass.clone()),
+        ("crds/poolguard.dev_servicepoolings.yaml", pooling.clone()),
+        ("charts/poolguard/files/crds/poolguard.dev_poolingoverrides.yaml", glass),
+        ("charts/poolguard/files/crds/poolguard.dev_servicepoolings.yaml", pooling),
+        ("charts/poolguard/files/webhooks.yaml", yaml(&registration::webhooks(&[]))),
         ("docs/config.schema.json", json(&config::schema())),
     ]
 }

@@ -32,6 +32,8 @@ enum Process {
     Webhook(Flags),
     /// Keep the status of ServicePoolings, namespace labels and disruption budgets true.
     Controller(Flags),
+    /// Do nothing until told to stop: the pod of the canary, whose deletion is tried and must be refused.
+    Idle,
 }
 
 /// What both processes are told. A flag or variable overrides the single value of the file.
@@ -68,7 +70,7 @@ enum Format {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let (Process::Webhook(flags) | Process::Controller(flags)) = &cli.process;
+    let (Process::Webhook(flags) | Process::Controller(flags)) = &cli.process else { return idle() };
     let overrides = Overrides {
         datacenter: flags.datacenter.clone(),
         webhook_listen: flags.listen,
@@ -109,6 +111,24 @@ fn main() -> ExitCode {
     }
 }
 
+/// Waits for the end.
+fn idle() -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let stopped = runtime.and_then(|runtime| {
+        runtime.block_on(async {
+            Shutdown::on_signals()?.requested().await;
+            Ok(())
+        })
+    });
+    match stopped {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("poolguard: cannot wait for a signal: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 async fn run(process: Process, config: Config) -> Result<(), Box<dyn Error + Send + Sync>> {
     let config = Arc::new(config);
     let shutdown = Shutdown::on_signals()?;
@@ -130,6 +150,7 @@ async fn run(process: Process, config: Config) -> Result<(), Box<dyn Error + Sen
                 webhook::run(env, config, sources).await.map_err(Box::<dyn Error + Send + Sync>::from)
             }
             Process::Controller(_) => controller::run(env, config, sources).await.map_err(Box::from),
+            Process::Idle => Ok(()),
         }
     };
     tokio::pin!(work);

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use jiff::{SignedDuration, Timestamp};
-use poolguard::api::{self, ServicePooling};
-use poolguard::cluster::slim::{SlimDeployment, SlimPod, SlimService, WatchedReplicaSet};
+use poolguard::api::{self, PoolingOverride, ServicePooling};
+use poolguard::cluster::slim::{SlimCustom, SlimDeployment, SlimPod, SlimService, WatchedReplicaSet};
 use poolguard::webhook::review::decode;
+use poolguard_policy::doors::{Door, custom};
 use poolguard_policy::evidence::{Answer, Says, conclude};
 use poolguard_policy::given::{Known, Settings, Trusted};
 use poolguard_policy::guarded::Live;
-use poolguard_policy::pooling::{Key, Watched};
+use poolguard_policy::pooling::{Enforcement, Key, Watched};
 use poolguard_policy::request::{Body, Request};
 use poolguard_policy::rules::decide;
 use poolguard_policy::state::{Kind, Namespace, State, Workload};
@@ -20,7 +22,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Case {
     state: String,
     #[serde(default)]
@@ -29,6 +31,12 @@ struct Case {
     review: Asked,
     #[serde(default)]
     live: Option<Value>,
+    /// The whole installation only warns.
+    #[serde(default)]
+    only_warns: bool,
+    /// The override was taken back a moment ago: the view has it still.
+    #[serde(default)]
+    taken_back: bool,
     expect: Expected,
 }
 
@@ -53,6 +61,8 @@ struct Asked {
     resource: String,
     namespace: String,
     name: Option<String>,
+    #[serde(default)]
+    dry_run: bool,
     object: Option<Value>,
     old_object: Option<Value>,
 }
@@ -146,9 +156,24 @@ fn put(namespace: &mut Namespace, kind: &str, object: Value) -> Result<(), Strin
         "Service" => {
             namespace.services.insert(name, typed::<SlimService>(object)?.into());
         }
+        "Rollout" => {
+            let kind = Kind::Custom("Rollout");
+            namespace.workloads.insert((kind, name), typed::<SlimCustom>(object)?.workload(kind));
+        }
+        "PoolingOverride" => {
+            let glass = typed::<PoolingOverride>(object)?;
+            namespace.overrides.insert(name, api::pooling_override(&glass).map_err(|error| error.to_string())?);
+        }
         other => return Err(format!("the corpus has no {other}")),
     }
     Ok(())
+}
+
+/// The doors of a custom workload.
+fn further() -> &'static [Door] {
+    static FURTHER: LazyLock<[Door; 3]> =
+        LazyLock::new(|| custom(("argoproj.io", "v1alpha1"), "rollouts", "rollouts/scale", "Rollout"));
+    &*FURTHER
 }
 
 /// The request goes the way of a real one: as an AdmissionReview's bytes.
@@ -159,10 +184,10 @@ fn request(asked: &Asked) -> Result<Request, String> {
         "request": {
             "uid": "705ab4f5", "operation": asked.operation, "userInfo": {"username": asked.user},
             "resource": {"group": asked.group, "version": "v1", "resource": resource}, "subResource": subresource,
-            "namespace": asked.namespace, "name": asked.name, "object": asked.object, "oldObject": asked.old_object,
+            "namespace": asked.namespace, "name": asked.name, "dryRun": asked.dry_run, "object": asked.object, "oldObject": asked.old_object,
         },
     });
-    let decoded = decode(review.to_string().as_bytes()).map_err(|error| error.to_string())?;
+    let decoded = decode(review.to_string().as_bytes(), further()).map_err(|error| error.to_string())?;
     decoded.request.ok_or_else(|| "no door".to_owned())
 }
 
@@ -178,10 +203,20 @@ fn judge(case: &Case, request: &Request, state: &State) -> Result<Decision, Stri
             resources: vec!["pods".to_owned()],
             verbs: vec!["DELETE".to_owned()],
         }],
+        enforcement: if case.only_warns { Enforcement::Warn } else { Enforcement::Enforce },
+        custom_kinds: vec!["Rollout"],
+        canary_namespace: "poolguard-canary".to_owned(),
     };
-    let (mut conclusions, mut live) = (BTreeMap::new(), Live::new());
-    for _ in 0..4 {
-        match decide(request, state, &settings, Known { conclusions: &conclusions, live: &live }, now) {
+    let (mut conclusions, mut live, mut overrides) = (BTreeMap::new(), Live::new(), BTreeMap::new());
+    for _ in 0..6 {
+        let known = Known { conclusions: &conclusions, live: &live, overrides: &overrides };
+        match decide(request, state, &settings, known, now) {
+            Decision::Confirm(references) => {
+                for reference in references {
+                    let held = state.namespaces[&reference.namespace].overrides.get(&reference.name).cloned();
+                    overrides.insert(reference, held.filter(|_| !case.taken_back));
+                }
+            }
             Decision::Ask(keys) => {
                 for key in keys {
                     let own = match request.old.as_ref().map(|object| &object.body) {

@@ -46,8 +46,10 @@ pub enum Effect {
     RemovePooling,
     /// The spec of a `ServicePooling` changes.
     ChangePooling,
-    /// The CustomResourceDefinition of `ServicePooling` goes.
+    /// One of our CustomResourceDefinitions goes.
     RemoveDefinition,
+    /// Somebody breaks the glass.
+    CreateOverride,
 }
 
 /// The verb of a door, as `rules[].operations` writes it.
@@ -92,15 +94,17 @@ pub struct Door {
 }
 
 impl Door {
-    /// The door for a request, if there is one. `subresource` is empty where there is none.
+    /// The door for a request, if there is one: of the table, or one `further` of the configuration. `subresource` is empty where
+    /// there is none.
     pub fn find(
+        further: &'static [Self],
         group: &str,
         resource: &str,
         subresource: &str,
         operation: &str,
         record: bool,
     ) -> Option<&'static Self> {
-        DOORS.iter().find(|door| {
+        DOORS.iter().chain(further).find(|door| {
             let (name, sub) = door.resource.split_once('/').unwrap_or((door.resource, ""));
             door.group == group
                 && name == resource
@@ -175,7 +179,6 @@ const NOT_POD_CONTROLLERS: Condition = when(
      'system:serviceaccount:kube-system:statefulset-controller', \
      'system:serviceaccount:kube-system:daemon-set-controller', \
      'system:serviceaccount:kube-system:job-controller', \
-     'system:serviceaccount:kube-system:generic-garbage-collector', \
      'system:serviceaccount:kube-system:pod-garbage-collector', \
      'system:serviceaccount:kube-system:node-controller', \
      'system:serviceaccount:kube-system:taint-eviction-controller', \
@@ -183,13 +186,25 @@ const NOT_POD_CONTROLLERS: Condition = when(
      !request.userInfo.username.startsWith('system:node:')",
 );
 
+/// The garbage collector takes pods whose owner went. Where the owner is a workload, its removal was judged; where it is
+/// anything else, nobody was asked, and these pods are where it can be stopped.
+const NOT_COLLECTED: Condition = when(
+    "not-after-its-workload",
+    "request.userInfo.username != 'system:serviceaccount:kube-system:generic-garbage-collector' || \
+     !has(oldObject.metadata.ownerReferences) || \
+     !oldObject.metadata.ownerReferences.exists(owner, has(owner.controller) && owner.controller && owner.kind in \
+     ['ReplicaSet', 'ReplicationController', 'StatefulSet', 'DaemonSet', 'Job'])",
+);
+
 /// Rollouts scale and prune ReplicaSets; the garbage collector takes those whose Deployment went, which was judged.
 const NOT_REPLICASET_CONTROLLERS: Condition = when(
     "not-a-rollout",
     "!(request.resource.resource == 'replicasets' && \
-     request.userInfo.username in ['system:kube-controller-manager', \
-     'system:serviceaccount:kube-system:deployment-controller', \
-     'system:serviceaccount:kube-system:generic-garbage-collector'])",
+     (request.userInfo.username in ['system:kube-controller-manager', \
+     'system:serviceaccount:kube-system:deployment-controller'] || \
+     (request.userInfo.username == 'system:serviceaccount:kube-system:generic-garbage-collector' && \
+     has(oldObject.metadata.ownerReferences) && oldObject.metadata.ownerReferences.exists(owner, \
+     has(owner.controller) && owner.controller && owner.kind == 'Deployment'))))",
 );
 
 const NOT_FINISHED: Condition = when(
@@ -216,11 +231,15 @@ const LABELS_CHANGED: Condition = when(
      (has(oldObject.metadata.labels) ? oldObject.metadata.labels : {})",
 );
 
-/// `replicas` absent means 1 here. A StatefulSet loses its highest ordinals, which may be the only Ready ones.
+/// `replicas` absent means 1 here. A StatefulSet loses its highest ordinals, or, when its first one moves up, its lowest: these
+/// may be the only Ready ones.
 const REPLICAS_CUT: Condition = when(
     "replicas-cut",
-    "(has(object.spec.replicas) ? object.spec.replicas : 1) < (has(oldObject.spec.replicas) ? oldObject.spec.replicas : 1) \
-     && (request.resource.resource == 'statefulsets' || (has(object.spec.replicas) && object.spec.replicas == 0))",
+    "((has(object.spec.replicas) ? object.spec.replicas : 1) < (has(oldObject.spec.replicas) ? oldObject.spec.replicas : 1) \
+     && (request.resource.resource == 'statefulsets' || (has(object.spec.replicas) && object.spec.replicas == 0))) || \
+     (request.resource.resource == 'statefulsets' && \
+     (has(object.spec.ordinals) && has(object.spec.ordinals.start) ? object.spec.ordinals.start : 0) != \
+     (has(oldObject.spec.ordinals) && has(oldObject.spec.ordinals.start) ? oldObject.spec.ordinals.start : 0))",
 );
 
 /// In a `Scale`, `replicas` absent means 0.
@@ -252,22 +271,33 @@ const ROUTE_CHANGED: Condition = when(
     "backends-changed",
     "(has(object.spec.rules) ? object.spec.rules : []) != (has(oldObject.spec.rules) ? oldObject.spec.rules : []) || \
      (has(object.spec.defaultBackend) ? object.spec.defaultBackend : {}) != \
-     (has(oldObject.spec.defaultBackend) ? oldObject.spec.defaultBackend : {})",
+     (has(oldObject.spec.defaultBackend) ? oldObject.spec.defaultBackend : {}) || \
+     (has(object.spec.ingressClassName) ? object.spec.ingressClassName : '') != \
+     (has(oldObject.spec.ingressClassName) ? oldObject.spec.ingressClassName : '') || \
+     (has(object.spec.hostnames) ? object.spec.hostnames : []) != \
+     (has(oldObject.spec.hostnames) ? oldObject.spec.hostnames : []) || \
+     (has(object.spec.parentRefs) ? object.spec.parentRefs : []) != \
+     (has(oldObject.spec.parentRefs) ? oldObject.spec.parentRefs : [])",
 );
 
 const NOT_A_RECORD: Condition = when(
     "not-a-release-record",
-    "!(has(oldObject.metadata.labels) && 'owner' in oldObject.metadata.labels && oldObject.metadata.labels.owner == 'helm')",
+    "!(has(oldObject.metadata.labels) && 'owner' in oldObject.metadata.labels && \
+     oldObject.metadata.labels.owner == 'helm' && oldObject.metadata.name.startsWith('sh.helm.release.v1.'))",
 );
 
-const NO_TOKEN: Condition = when(
-    "not-a-service-account-token",
-    "!has(oldObject.type) || oldObject.type != 'kubernetes.io/service-account-token'",
+/// The controllers that take tokens of ServiceAccounts away when these are gone or nobody uses them.
+const NOT_TOKEN_CONTROLLERS: Condition = when(
+    "not-a-token-that-expired",
+    "!(has(oldObject.type) && oldObject.type == 'kubernetes.io/service-account-token' && \
+     request.userInfo.username in ['system:kube-controller-manager', \
+     'system:serviceaccount:kube-system:legacy-service-account-token-cleaner'])",
 );
 
 const A_RECORD: Condition = when(
     "a-release-record",
-    "has(oldObject.metadata.labels) && 'owner' in oldObject.metadata.labels && oldObject.metadata.labels.owner == 'helm'",
+    "has(oldObject.metadata.labels) && 'owner' in oldObject.metadata.labels && \
+     oldObject.metadata.labels.owner == 'helm' && oldObject.metadata.name.startsWith('sh.helm.release.v1.')",
 );
 
 /// Superseded and failed records are pruned by every upgrade, and a stuck `pending-*` one is repaired by deleting it.
@@ -307,7 +337,10 @@ const NOT_GOING_TWICE: Condition =
 const SPEC_CHANGED: Condition =
     when("deleted-or-changed", "request.operation == 'DELETE' || object.spec != oldObject.spec");
 
-const OUR_DEFINITION: Condition = when("our-definition", "oldObject.metadata.name == 'servicepoolings.poolguard.dev'");
+const OUR_DEFINITION: Condition = when(
+    "our-definition",
+    "oldObject.metadata.name in ['servicepoolings.poolguard.dev', 'poolingoverrides.poolguard.dev']",
+);
 
 const fn guarded(name: &'static str, conditions: &'static [Condition]) -> Entry {
     Entry { name, selection: Selection::ProtectedNamespaces, fails_closed: true, cluster_scoped: false, conditions }
@@ -315,7 +348,7 @@ const fn guarded(name: &'static str, conditions: &'static [Condition]) -> Entry 
 
 /// The entries of the webhook configuration, in their order.
 pub const ENTRIES: &[Entry] = &[
-    guarded("pods", &[NOT_GOING, NOT_FINISHED, NOT_OF_A_JOB, NOT_POD_CONTROLLERS]),
+    guarded("pods", &[NOT_GOING, NOT_FINISHED, NOT_OF_A_JOB, NOT_POD_CONTROLLERS, NOT_COLLECTED]),
     // The API server's own budget check is the guard while we are down.
     Entry {
         name: "evictions",
@@ -333,7 +366,7 @@ pub const ENTRIES: &[Entry] = &[
     guarded("service-changes", &[SERVICE_CHANGED]),
     guarded("routes", &[NOT_GOING, NOT_NAMESPACE_CONTROLLER]),
     guarded("route-changes", &[ROUTE_CHANGED]),
-    guarded("references", &[NOT_GOING, NOT_NAMESPACE_CONTROLLER, NOT_A_RECORD, NO_TOKEN]),
+    guarded("references", &[NOT_GOING, NOT_NAMESPACE_CONTROLLER, NOT_A_RECORD, NOT_TOKEN_CONTROLLERS]),
     guarded("releases", &[A_RECORD, RECORD_CUT, NOT_NAMESPACE_CONTROLLER]),
     guarded("accompanying", &[NOT_GOING, NOT_NAMESPACE_CONTROLLER, OF_A_RELEASE]),
     guarded("budgets", &[FLOOR_CHANGED]),
@@ -350,6 +383,13 @@ pub const ENTRIES: &[Entry] = &[
         fails_closed: true,
         cluster_scoped: false,
         conditions: &[SPEC_CHANGED, NOT_GOING_TWICE, NOT_NAMESPACE_CONTROLLER],
+    },
+    Entry {
+        name: "overrides",
+        selection: Selection::Everywhere,
+        fails_closed: true,
+        cluster_scoped: false,
+        conditions: &[],
     },
     Entry {
         name: "definitions",
@@ -378,6 +418,20 @@ const GATEWAY: (&str, &str) = ("gateway.networking.k8s.io", "v1");
 const POLICY: (&str, &str) = ("policy", "v1");
 const RBAC: (&str, &str) = ("rbac.authorization.k8s.io", "v1");
 
+/// The doors of a custom workload: a kind with pods of a template, `replicas` and a subresource `scale`.
+pub fn custom(
+    api: (&'static str, &'static str),
+    resource: &'static str,
+    scale: &'static str,
+    kind: &'static str,
+) -> [Door; 3] {
+    [
+        door("workloads", api, resource, kind, Operation::Delete, Effect::RemoveWorkload),
+        door("replicas", api, resource, kind, Operation::Update, Effect::ScaleWorkload),
+        door("scales", api, scale, kind, Operation::Update, Effect::ScaleWorkload),
+    ]
+}
+
 /// Every door.
 pub const DOORS: &[Door] = {
     use Effect as E;
@@ -391,12 +445,15 @@ pub const DOORS: &[Door] = {
         door("workloads", APPS, "statefulsets", "StatefulSet", Delete, E::RemoveWorkload),
         door("workloads", APPS, "daemonsets", "DaemonSet", Delete, E::RemoveWorkload),
         door("workloads", APPS, "replicasets", "ReplicaSet", Delete, E::RemoveWorkload),
+        door("workloads", CORE, "replicationcontrollers", "ReplicationController", Delete, E::RemoveWorkload),
         door("replicas", APPS, "deployments", "Deployment", Update, E::ScaleWorkload),
         door("replicas", APPS, "statefulsets", "StatefulSet", Update, E::ScaleWorkload),
         door("replicas", APPS, "replicasets", "ReplicaSet", Update, E::ScaleWorkload),
+        door("replicas", CORE, "replicationcontrollers", "ReplicationController", Update, E::ScaleWorkload),
         door("scales", APPS, "deployments/scale", "Deployment", Update, E::ScaleWorkload),
         door("scales", APPS, "statefulsets/scale", "StatefulSet", Update, E::ScaleWorkload),
         door("scales", APPS, "replicasets/scale", "ReplicaSet", Update, E::ScaleWorkload),
+        door("scales", CORE, "replicationcontrollers/scale", "ReplicationController", Update, E::ScaleWorkload),
         door("placement", APPS, "daemonsets", "DaemonSet", Update, E::MoveDaemonSet),
         door("services", CORE, "services", "Service", Delete, E::RemoveService),
         door("service-changes", CORE, "services", "Service", Update, E::ChangeService),
@@ -432,6 +489,14 @@ pub const DOORS: &[Door] = {
         door("poolings", ("poolguard.dev", "v1alpha1"), "servicepoolings", "ServicePooling", Delete, E::RemovePooling),
         door("poolings", ("poolguard.dev", "v1alpha1"), "servicepoolings", "ServicePooling", Update, E::ChangePooling),
         door(
+            "overrides",
+            ("poolguard.dev", "v1alpha1"),
+            "poolingoverrides",
+            "PoolingOverride",
+            Create,
+            E::CreateOverride,
+        ),
+        door(
             "definitions",
             ("apiextensions.k8s.io", "v1"),
             "customresourcedefinitions",
@@ -461,13 +526,13 @@ mod tests {
         for door in DOORS {
             let (resource, subresource) = door.resource.split_once('/').unwrap_or((door.resource, ""));
             let record = door.effect == Effect::RemoveRelease;
-            let found = Door::find(door.group, resource, subresource, door.operation.as_str(), record);
+            let found = Door::find(&[], door.group, resource, subresource, door.operation.as_str(), record);
             assert_eq!(found, Some(door));
         }
     }
 
     #[test]
-    fn no_door_and_no_condition_has_a_wildcard() {
+    fn no_door_has_a_wildcard() {
         for door in DOORS {
             assert!(!format!("{door:?}").contains('*'));
         }

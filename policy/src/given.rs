@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::evidence::Conclusion;
 use crate::guarded::Live;
-use crate::pooling::Key;
+use crate::overriding::{Override, OverrideRef};
+use crate::pooling::{Enforcement, Key};
 
 /// What the operator's configuration says about deciding.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// This datacenter.
     pub here: String,
@@ -17,6 +18,12 @@ pub struct Settings {
     pub runbook_url: String,
     /// Identities that may remove what they manage.
     pub trusted: Vec<Trusted>,
+    /// `Warn` lets everything pass in the whole cluster, told and counted: for the first weeks.
+    pub enforcement: Enforcement,
+    /// The kinds of the configured custom workloads. What controls their pods is guarded like a Deployment.
+    pub custom_kinds: Vec<&'static str>,
+    /// The namespace in which every dry run is refused, to show that the guard is up.
+    pub canary_namespace: String,
 }
 
 /// An identity that the configuration trusts with some requests: for operators that replace pods themselves.
@@ -37,4 +44,6 @@ pub struct Known<'a> {
     pub conclusions: &'a BTreeMap<Key, Conclusion>,
     /// Workloads that were read.
     pub live: &'a Live,
+    /// Overrides that were read again; `None` where there is none of that name any more.
+    pub overrides: &'a BTreeMap<OverrideRef, Option<Override>>,
 }

@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::doors::Effect;
-use crate::pooling::{Pooling, Watched};
+use crate::pooling::{Key, Pooling, Watched};
 use crate::request::{Body, Object, Request};
 use crate::selector::{Labels, Selector};
-use crate::state::{Kind, Namespace, Pod, Release, Service, State, Workload};
+use crate::state::{Kind, Namespace, Pod, Release, Route, Service, State, Workload};
 use crate::weakening::weakens;
 
 /// A `ServicePooling` that a request concerns.
@@ -22,6 +22,16 @@ pub struct Concern<'a> {
     pub touch: Touch,
 }
 
+impl Concern<'_> {
+    /// Namespace and name of the resource.
+    pub fn service(&self) -> Key {
+        match &self.pooling {
+            Concerned::Known(pooling) => pooling.key.clone(),
+            Concerned::Undecodable { key, .. } => (*key).clone(),
+        }
+    }
+}
+
 /// The resource that is concerned, decoded or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Concerned<'a> {
@@ -29,8 +39,8 @@ pub enum Concerned<'a> {
     Known(&'a Pooling),
     /// It does not.
     Undecodable {
-        /// `namespace/name`.
-        name: String,
+        /// Which one.
+        key: Key,
         /// What the decoder said.
         error: &'a str,
     },
@@ -64,6 +74,9 @@ pub struct WorkloadRef {
     pub name: String,
 }
 
+/// The definition without which nothing is guarded.
+pub const DEFINITION: &str = "servicepoolings.poolguard.dev";
+
 /// Workloads as they were read for this request; `None` where there is none of that name.
 pub type Live = BTreeMap<WorkloadRef, Option<Workload>>;
 
@@ -71,6 +84,8 @@ pub type Live = BTreeMap<WorkloadRef, Option<Workload>>;
 pub fn concerns<'a>(request: &'a Request, state: &'a State, live: &Live) -> Vec<Concern<'a>> {
     match request.door.effect {
         Effect::RemovePooling | Effect::ChangePooling => own(request).into_iter().collect(),
+        // Without the definition of overrides the guard is only closed further.
+        Effect::RemoveDefinition if request.name != DEFINITION => Vec::new(),
         Effect::RemoveDefinition => everywhere(state).map(|watched| carries(watched)).collect(),
         Effect::RemoveRelease => {
             let Some(release) = released(request) else { return Vec::new() };
@@ -78,10 +93,10 @@ pub fn concerns<'a>(request: &'a Request, state: &'a State, live: &Live) -> Vec<
                 .namespaces
                 .values()
                 .flat_map(|namespace| namespace.poolings.values().map(move |watched| (namespace, watched)))
-                .filter(|(namespace, watched)| of_release(namespace, watched, &release))
-                .map(|(_, watched)| carries(watched))
+                .filter_map(|(namespace, watched)| of_release(namespace, watched, &release))
                 .collect()
         }
+        Effect::RemoveNamespace | Effect::UnlabelNamespace => of_namespace(request, state),
         _ => {
             let Some(namespace) = state.namespace(&request.namespace) else { return Vec::new() };
             namespace
@@ -100,7 +115,7 @@ pub fn concerns<'a>(request: &'a Request, state: &'a State, live: &Live) -> Vec<
 fn carries(watched: &Watched) -> Concern<'_> {
     let pooling = match watched {
         Watched::Known(pooling) => Concerned::Known(pooling),
-        Watched::Undecodable { key, error } => Concerned::Undecodable { name: key.to_string(), error },
+        Watched::Undecodable { key, error } => Concerned::Undecodable { key: key.clone(), error },
     };
     Concern { pooling, touch: Touch::Carries }
 }
@@ -132,8 +147,8 @@ fn own(request: &Request) -> Option<Concern<'_>> {
             Some(Concern { pooling: Concerned::Known(old), touch })
         }
         Some(Body::Pooling(Err(error))) => {
-            let name = format!("{}/{}", request.namespace, request.name);
-            Some(Concern { pooling: Concerned::Undecodable { name, error }, touch: Touch::Carries })
+            let key = Key { namespace: request.namespace.clone(), name: request.name.clone() };
+            Some(Concern { pooling: Concerned::Undecodable { key, error }, touch: Touch::Carries })
         }
         _ => None,
     }
@@ -145,15 +160,57 @@ fn released(request: &Request) -> Option<Release> {
     Some(Release { namespace: request.namespace.clone(), name: name.clone() })
 }
 
-fn of_release(namespace: &Namespace, watched: &Watched, release: &Release) -> bool {
-    match watched {
-        Watched::Known(pooling) => {
-            namespace.carrying(&pooling.selector).any(|workload| workload.release.as_ref() == Some(release))
-        }
-        Watched::Undecodable { .. } => {
-            namespace.workloads.values().any(|workload| workload.release.as_ref() == Some(release))
+/// A namespace goes, or leaves the guard: with its services, and with the records of releases that services elsewhere are of.
+fn of_namespace<'a>(request: &Request, state: &'a State) -> Vec<Concern<'a>> {
+    let mut concerns = Vec::new();
+    for (name, namespace) in &state.namespaces {
+        for watched in namespace.poolings.values() {
+            if *name == request.namespace {
+                concerns.push(carries(watched));
+                continue;
+            }
+            let Watched::Known(pooling) = watched else { continue };
+            let kept_there = namespace
+                .carrying(&pooling.selector)
+                .filter(|workload| workload.release.as_ref().is_some_and(|of| of.namespace == request.namespace));
+            let labels = kept_there.map(|workload| &workload.template_labels);
+            if let Some(touch) = all_of(namespace, pooling, labels) {
+                concerns.push(Concern { pooling: Concerned::Known(pooling), touch });
+            }
         }
     }
+    concerns
+}
+
+fn of_release<'a>(namespace: &Namespace, watched: &'a Watched, release: &Release) -> Option<Concern<'a>> {
+    match watched {
+        Watched::Known(pooling) => {
+            let touch = release_touch(namespace, pooling, release)?;
+            Some(Concern { pooling: Concerned::Known(pooling), touch })
+        }
+        Watched::Undecodable { .. } => namespace
+            .workloads
+            .values()
+            .any(|workload| workload.release.as_ref() == Some(release))
+            .then(|| carries(watched)),
+    }
+}
+
+/// What a Helm release has of a service: nothing, pods that others stand in for, or more.
+fn release_touch(namespace: &Namespace, pooling: &Pooling, release: &Release) -> Option<Touch> {
+    let workloads = namespace.carrying(&pooling.selector);
+    let labels = workloads.filter(|workload| workload.release.as_ref() == Some(release));
+    all_of(namespace, pooling, labels.map(|workload| &workload.template_labels))
+}
+
+/// What goes with pods of these labels: nothing where there are none, something expendable where all of them are.
+fn all_of<'a>(namespace: &Namespace, pooling: &Pooling, labels: impl Iterator<Item = &'a Labels>) -> Option<Touch> {
+    let (mut some, mut expendable_all) = (false, true);
+    for labels in labels {
+        some = true;
+        expendable_all &= expendable(namespace, pooling, labels);
+    }
+    some.then_some(if expendable_all { Touch::Expendable } else { Touch::Carries })
 }
 
 fn touch(request: &Request, state: &State, namespace: &Namespace, pooling: &Pooling, live: &Live) -> Option<Touch> {
@@ -177,8 +234,8 @@ fn touch(request: &Request, state: &State, namespace: &Namespace, pooling: &Pool
         (Effect::RemoveWorkload, Some(Body::Workload(workload)), _) => workload_touch(namespace, pooling, workload),
         (Effect::ScaleWorkload, ..) => scale_touch(request, namespace, pooling, live),
         (Effect::MoveDaemonSet, Some(Body::Workload(old)), Some(Body::Workload(new))) => {
-            let stays = pods_of(namespace, Kind::DaemonSet, &old.name).any(|pod| {
-                pod.may_serve()
+            let stays = namespace.pods_of(Kind::DaemonSet, &old.name).any(|pod| {
+                pod.stays()
                     && pod
                         .node
                         .as_ref()
@@ -188,30 +245,24 @@ fn touch(request: &Request, state: &State, namespace: &Namespace, pooling: &Pool
             if stays { None } else { workload_touch(namespace, pooling, old) }
         }
         (Effect::RemoveService, Some(Body::Service(service)), _) => {
-            namespace.leads_to(service, selector).then_some(Touch::Carries)
+            all_of(namespace, pooling, namespace.led_to(service, selector))
         }
         (Effect::ChangeService, Some(Body::Service(old)), Some(Body::Service(new))) => {
-            (namespace.leads_to(old, selector) && service_cut(namespace, selector, old, new)).then_some(Touch::Carries)
+            all_of(namespace, pooling, namespace.led_to(old, selector))
+                .filter(|_| service_cut(namespace, selector, old, new))
         }
-        (Effect::RemoveRoute, Some(Body::Route(route)), _) => {
-            leads(namespace, route.backends.iter(), selector).then_some(Touch::Carries)
-        }
+        (Effect::RemoveRoute, Some(Body::Route(route)), _) => leads(namespace, pooling, route.backends()),
         (Effect::ChangeRoute, Some(Body::Route(old)), Some(Body::Route(new))) => {
-            leads(namespace, old.backends.difference(&new.backends), selector).then_some(Touch::Carries)
+            leads(namespace, pooling, old.backends()).filter(|_| route_cut(namespace, selector, old, new))
         }
         (Effect::RemoveReference, ..) => reference_touch(request, namespace, pooling, live),
-        (Effect::RemoveAccompanying, ..) => {
-            let release = request.old.as_ref()?.release.as_ref()?;
-            namespace
-                .carrying(selector)
-                .any(|workload| workload.release.as_ref() == Some(release))
-                .then_some(Touch::Carries)
-        }
+        (Effect::RemoveAccompanying, ..) => release_touch(namespace, pooling, request.old.as_ref()?.release.as_ref()?),
         (Effect::ChangeBudget, Some(Body::Budget(old)), Some(Body::Budget(new))) => {
-            let covers = namespace.carrying(selector).any(|workload| old.covers(&workload.template_labels));
-            (covers && !old.floor_is_zero && new.floor_is_zero).then_some(Touch::Carries)
+            let covered = || namespace.carrying(selector).filter(|workload| old.covers(&workload.template_labels));
+            let replicas = covered().map(|workload| workload.replicas).fold(0, i32::saturating_add);
+            let lowered = !old.lets_all_go(replicas) && new.lets_all_go(replicas);
+            (covered().next().is_some() && lowered).then_some(Touch::Carries)
         }
-        (Effect::RemoveNamespace | Effect::UnlabelNamespace, ..) => Some(Touch::Carries),
         // The decoder gives each door's object its own body; another one is a request that we cannot read.
         _ => Some(Touch::Carries),
     }
@@ -239,9 +290,7 @@ fn workload_touch(namespace: &Namespace, pooling: &Pooling, workload: &Workload)
     if !pooling.selector.matches(&workload.template_labels) {
         return None;
     }
-    // Whether a Deployment ever came up says nothing of one of its ReplicaSets; its pods do.
-    let empty = workload.of_a_deployment() && !pods_of(namespace, Kind::ReplicaSet, &workload.name).any(Pod::may_serve);
-    Some(if empty || !workload.may_carry() || unselected(namespace, &pooling.selector, &workload.template_labels) {
+    Some(if !namespace.may_carry(workload) || unselected(namespace, &pooling.selector, &workload.template_labels) {
         Touch::CarriesNoTraffic
     } else if expendable(namespace, pooling, &workload.template_labels) {
         Touch::Expendable
@@ -255,8 +304,7 @@ fn expendable(namespace: &Namespace, pooling: &Pooling, labels: &Labels) -> bool
     pooling.expendable.as_ref().is_some_and(|expendable| {
         expendable.matches(labels)
             && namespace.pods.values().any(|pod| {
-                pod.ready
-                    && !pod.finished
+                pod.stands_in()
                     && pooling.selector.matches(&pod.labels)
                     && !expendable.matches(&pod.labels)
                     && !unselected(namespace, &pooling.selector, &pod.labels)
@@ -264,16 +312,8 @@ fn expendable(namespace: &Namespace, pooling: &Pooling, labels: &Labels) -> bool
     })
 }
 
-fn pods_of<'a>(namespace: &'a Namespace, kind: Kind, name: &'a str) -> impl Iterator<Item = &'a Pod> {
-    namespace.pods.values().filter(move |pod| {
-        pod.controller.as_ref().is_some_and(|owner| owner.kind == kind.as_str() && owner.name == name)
-    })
-}
-
 fn scale_touch(request: &Request, namespace: &Namespace, pooling: &Pooling, live: &Live) -> Option<Touch> {
-    let kind = [Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet, Kind::ReplicaSet]
-        .into_iter()
-        .find(|kind| kind.as_str() == request.door.kind)?;
+    let kind = Kind::built_in(request.door.kind).unwrap_or(Kind::Custom(request.door.kind));
     let replicas = match request.new.as_ref().map(|object| &object.body) {
         Some(Body::Workload(workload)) => workload.replicas,
         Some(Body::Scale { replicas }) => *replicas,
@@ -291,9 +331,14 @@ fn scale_touch(request: &Request, namespace: &Namespace, pooling: &Pooling, live
     };
     let touch = workload_touch(namespace, pooling, workload)?;
     let kept = if kind == Kind::StatefulSet && replicas > 0 {
-        let end = workload.first_ordinal.saturating_add(replicas);
-        pods_of(namespace, kind, &workload.name)
-            .any(|pod| pod.may_serve() && pod.ordinal().is_some_and(|ordinal| ordinal < end))
+        let first = match request.new.as_ref().map(|object| &object.body) {
+            Some(Body::Workload(new)) => new.first_ordinal,
+            _ => workload.first_ordinal,
+        };
+        let kept = first..first.saturating_add(replicas);
+        namespace
+            .pods_of(kind, &workload.name)
+            .any(|pod| pod.stays() && pod.ordinal().is_some_and(|ordinal| kept.contains(&ordinal)))
     } else {
         replicas > 0
     };
@@ -305,7 +350,7 @@ fn service_cut(namespace: &Namespace, selector: &Selector, old: &Service, new: &
         && !namespace
             .pods
             .values()
-            .any(|pod| pod.ready && !pod.finished && selector.matches(&pod.labels) && new.selects(&pod.labels));
+            .any(|pod| pod.stands_in() && selector.matches(&pod.labels) && new.selects(&pod.labels));
     moved || reach(&new.kind) < reach(&old.kind) || !old.ports.is_subset(&new.ports)
 }
 
@@ -320,9 +365,30 @@ fn reach(kind: &str) -> u8 {
     }
 }
 
-fn leads<'a>(namespace: &Namespace, backends: impl Iterator<Item = &'a String>, selector: &Selector) -> bool {
-    let mut backends = backends.filter_map(|name| namespace.services.get(name));
-    backends.any(|service| namespace.leads_to(service, selector))
+/// Whether requests that a route led to pods of the selector do not arrive any more: it lost what they came through, or one of
+/// its hosts no longer leads to a Ready pod of the selector.
+fn route_cut(namespace: &Namespace, selector: &Selector, old: &Route, new: &Route) -> bool {
+    let service = |name: &String| namespace.services.get(name);
+    let led = |services: &BTreeSet<String>| {
+        services.iter().filter_map(service).any(|service| namespace.led_to(service, selector).next().is_some())
+    };
+    let reaches = |services: &BTreeSet<String>| {
+        services.iter().filter_map(service).any(|service| {
+            let mut pods = namespace.pods.values();
+            pods.any(|pod| pod.stands_in() && selector.matches(&pod.labels) && service.selects(&pod.labels))
+        })
+    };
+    let cut = |(host, before): (&String, &BTreeSet<String>)| {
+        let after = new.ways.get(host).or_else(|| new.ways.get(""));
+        // What stays as it was is no cut, whether anything is Ready just now or not.
+        led(before) && after.is_none_or(|after| !before.is_subset(after) && !reaches(after))
+    };
+    !old.through.is_subset(&new.through) || old.ways.iter().any(cut)
+}
+
+fn leads<'a>(namespace: &Namespace, pooling: &Pooling, backends: impl Iterator<Item = &'a String>) -> Option<Touch> {
+    let services = backends.filter_map(|name| namespace.services.get(name));
+    all_of(namespace, pooling, services.flat_map(|service| namespace.led_to(service, &pooling.selector)))
 }
 
 /// What a ReplicaSet of a Deployment names is the Deployment's business: an old one still names an old ConfigMap. The view
@@ -334,11 +400,11 @@ fn reference_touch(request: &Request, namespace: &Namespace, pooling: &Pooling, 
             "ConfigMap" => &references.config_maps,
             "Secret" => &references.secrets,
             "ServiceAccount" => &references.service_accounts,
-            _ => &references.claims,
+            _ => return references.names_claim(&request.name),
         };
         list.contains(&request.name)
     };
-    let mut unread = Vec::new();
+    let (mut unread, mut named) = (Vec::new(), Vec::new());
     for workload in namespace.carrying(&pooling.selector) {
         if !names(workload) {
             continue;
@@ -347,9 +413,9 @@ fn reference_touch(request: &Request, namespace: &Namespace, pooling: &Pooling, 
             WorkloadRef { namespace: request.namespace.clone(), kind: workload.kind, name: workload.name.clone() };
         match live.get(&reference) {
             None => unread.push(reference),
-            Some(Some(now)) if names(now) && now.may_carry() => return Some(Touch::Carries),
+            Some(Some(now)) if names(now) && now.may_carry() => named.push(&now.template_labels),
             Some(_) => {}
         }
     }
-    if unread.is_empty() { None } else { Some(Touch::Read(unread)) }
+    if unread.is_empty() { all_of(namespace, pooling, named.into_iter()) } else { Some(Touch::Read(unread)) }
 }

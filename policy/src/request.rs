@@ -3,6 +3,7 @@
 //! Never the content of a Secret or ConfigMap, and nothing of an object that no rule looks at.
 
 use crate::doors::Door;
+use crate::overriding::Override;
 use crate::pooling::Pooling;
 use crate::selector::Labels;
 use crate::state::{Budget, Owner, Pod, Release, Route, Service, Workload};
@@ -64,6 +65,8 @@ pub enum Body {
     Route(Route),
     /// A PodDisruptionBudget.
     Budget(Budget),
+    /// A `PoolingOverride` that is about to be made.
+    Override(Override),
     /// A `ServicePooling`, or why it does not decode.
     Pooling(Result<Box<Pooling>, String>),
 }

@@ -8,8 +8,9 @@ use crate::doors::Effect;
 use crate::evidence::{Says, State as Serving};
 use crate::given::{Known, Settings};
 use crate::guarded::{Concern, Concerned, Touch, WorkloadRef, concerns};
+use crate::overriding::{Override, OverrideRef};
 use crate::pooling::{Enforcement, Key, Pooling};
-use crate::request::Request;
+use crate::request::{Body, Request};
 use crate::state::State;
 use crate::verdict::{Allowed, Decision, Reason};
 use crate::words;
@@ -21,6 +22,7 @@ struct Input<'a> {
     settings: &'a Settings,
     known: Known<'a>,
     concern: &'a Concern<'a>,
+    now: Timestamp,
 }
 
 /// What one rule says.
@@ -28,8 +30,10 @@ struct Input<'a> {
 enum Ruling {
     Allow(Reason),
     Refuse(Reason),
+    Overridden(Override),
     Ask(Key),
     Read(Vec<WorkloadRef>),
+    Confirm(Vec<OverrideRef>),
 }
 
 type Rule = fn(&Input<'_>) -> Option<Ruling>;
@@ -40,49 +44,107 @@ const CHAIN: &[(&str, Rule)] = &[
     ("controllers at work", controllers_at_work),
     ("carries no traffic", carries_no_traffic),
     ("trusted", trusted),
+    ("override", overridden),
     ("evidence", evidence),
 ];
 
+/// The ServicePooling that the canary's refusals speak of.
+pub const CANARY: &str = "canary";
+
+/// The definition whose dry removal shows that definitions are guarded; without it the guard would only be closed further.
+pub const CANARY_DEFINITION: &str = "poolingoverrides.poolguard.dev";
+
 /// Decides about a request.
 pub fn decide(request: &Request, state: &State, settings: &Settings, known: Known<'_>, now: Timestamp) -> Decision {
+    if is_canary(request, settings) {
+        let service = Key { namespace: settings.canary_namespace.clone(), name: CANARY.to_owned() };
+        return Decision::Refuse(words::canary(service));
+    }
+    if let Some(Body::Override(glass)) = request.new.as_ref().map(|object| &object.body) {
+        return create_override(request, glass, state, settings);
+    }
     let concerns = concerns(request, state, known.live);
     if concerns.is_empty() {
-        return unconcerned(request, state);
+        return unconcerned(request, state, settings);
     }
-    let (mut asks, mut reads, mut allowed) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut warnings, mut warned) = (Vec::new(), None);
+    let (mut asks, mut reads, mut confirms) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut allowed, mut warnings, mut warned) = (Vec::new(), Vec::new(), None);
+    let mut glass = None;
     for concern in &concerns {
-        let input = Input { request, state, settings, known, concern };
+        let input = Input { request, state, settings, known, concern, now };
         let ruling = CHAIN.iter().find_map(|(_, rule)| rule(&input)).unwrap_or(Ruling::Refuse(Reason::EvidenceUnknown));
         match ruling {
             Ruling::Allow(reason) => allowed.push((reason, concern)),
+            Ruling::Overridden(by) => {
+                allowed.push((Reason::Overridden, concern));
+                warnings.push(words::overridden(&concern.service(), &by));
+                glass = Some((by, concern.service()));
+            }
             Ruling::Ask(key) => asks.push(key),
             Ruling::Read(references) => reads.extend(references),
+            Ruling::Confirm(references) => confirms.extend(references),
             Ruling::Refuse(reason) => {
                 let told = words::refusal(&words::Told { request, state, settings, known, concern, reason, now });
-                match &concern.pooling {
-                    // Another service that the request concerns may still refuse it.
-                    Concerned::Known(pooling) if pooling.enforcement == Enforcement::Warn => {
-                        warnings.extend(words::would_be_refused(&told.message));
-                        warned = Some(pooling.key.clone());
-                    }
-                    _ => return Decision::Refuse(told),
+                if !only_warns(concern, settings) {
+                    return Decision::Refuse(told);
                 }
+                // Another service that the request concerns may still refuse it.
+                warnings.extend(words::would_be_refused(&told.message));
+                warned = Some((reason, told.service));
             }
         }
     }
+    warnings.truncate(words::WARNINGS);
     if !reads.is_empty() {
         Decision::Read(reads)
+    } else if !confirms.is_empty() {
+        Decision::Confirm(confirms)
     } else if !asks.is_empty() {
         Decision::Ask(asks)
-    } else if let Some(key) = warned {
-        warnings.truncate(words::WARNINGS);
-        Decision::Allow(Allowed { reason: Reason::WarnOnly, service: Some(key), warnings })
+    } else if let Some((glass, service)) = glass {
+        let warned = warned.map(|(reason, _)| reason);
+        let service = Some(service);
+        Decision::Allow(Allowed { reason: Reason::Overridden, service, warnings, glass: Some(glass), warned })
+    } else if let Some((reason, service)) = warned {
+        let warned = Some(reason);
+        Decision::Allow(Allowed { reason: Reason::WarnOnly, service: Some(service), warnings, glass: None, warned })
     } else {
         let (reason, service) =
             allowed.last().map_or((Reason::NotGuarded, None), |(reason, concern)| (*reason, key(concern)));
-        Decision::Allow(Allowed { reason, service, warnings: Vec::new() })
+        Decision::Allow(Allowed::plain(reason, service))
     }
+}
+
+/// Dry runs in the canary's namespace, and of the definition that belongs to it: refused whatever they touch, so that whoever
+/// sends them sees that the API server asks us. What is meant in earnest there is nobody's service.
+fn is_canary(request: &Request, settings: &Settings) -> bool {
+    let ours = match request.door.effect {
+        Effect::RemoveDefinition => request.name == CANARY_DEFINITION,
+        // The request about a namespace itself bears its name as namespace.
+        _ => !settings.canary_namespace.is_empty() && request.namespace == settings.canary_namespace,
+    };
+    request.dry_run && ours
+}
+
+/// Whether a refusal about this service is only told.
+fn only_warns(concern: &Concern<'_>, settings: &Settings) -> bool {
+    let own = match &concern.pooling {
+        Concerned::Known(pooling) => pooling.enforcement,
+        Concerned::Undecodable { .. } => Enforcement::Enforce,
+    };
+    own == Enforcement::Warn || settings.enforcement == Enforcement::Warn
+}
+
+/// Whoever breaks the glass does so by their own name. Whether they may is a matter of RBAC.
+fn create_override(request: &Request, glass: &Override, state: &State, settings: &Settings) -> Decision {
+    let service = Key { namespace: request.namespace.clone(), name: glass.service.clone() };
+    if glass.requested_by != request.user {
+        return Decision::Refuse(words::not_the_requester(request, glass, service));
+    }
+    let known = state.namespace(&request.namespace).is_some_and(|all| all.poolings.contains_key(&glass.service));
+    let warnings = words::idle_override(glass, &settings.here, known);
+    let glass = Some(glass.clone());
+    Decision::Allow(Allowed { reason: Reason::OverrideCreated, service: Some(service), warnings, glass, warned: None })
 }
 
 fn key(concern: &Concern<'_>) -> Option<Key> {
@@ -92,33 +154,35 @@ fn key(concern: &Concern<'_>) -> Option<Key> {
     }
 }
 
-/// No service is concerned: fine, unless the namespace says that one should be.
-fn unconcerned(request: &Request, state: &State) -> Decision {
-    let allow = |reason| Decision::Allow(Allowed { reason, service: None, warnings: Vec::new() });
-    let about_objects = !matches!(
+/// No service is concerned: fine, unless the namespace says that one should be. The API server asks about objects in guarded
+/// namespaces only: what the view knows less of than the API server, it does not know well enough.
+fn unconcerned(request: &Request, state: &State, settings: &Settings) -> Decision {
+    let allow = |reason| Decision::Allow(Allowed::plain(reason, None));
+    let everywhere = matches!(
         request.door.effect,
-        Effect::RemoveRelease
-            | Effect::RemoveNamespace
-            | Effect::UnlabelNamespace
-            | Effect::RemovePooling
-            | Effect::ChangePooling
-            | Effect::RemoveDefinition
+        Effect::RemovePooling | Effect::ChangePooling | Effect::RemoveDefinition | Effect::CreateOverride
     );
-    let Some(namespace) = state.namespace(&request.namespace).filter(|_| about_objects) else {
+    // The namespace of the canary holds nothing that is meant in earnest.
+    if everywhere || request.namespace == settings.canary_namespace {
         return allow(Reason::NotGuarded);
-    };
-    if !namespace.protected || !namespace.poolings.is_empty() || holds_records(state, &request.namespace) {
-        allow(Reason::NotGuarded)
-    } else if going(request) {
-        allow(Reason::AlreadyGoing)
-    } else if controller(request, state) {
-        allow(Reason::ControllerAtWork)
-    } else {
-        Decision::Fault(format!(
-            "namespace {} is labelled as guarded, but no ServicePooling in it is known: if none is meant to be there, \
-             remove the label poolguard.dev/protected",
-            request.namespace
-        ))
+    }
+    if going(request) {
+        return allow(Reason::AlreadyGoing);
+    }
+    if controller(request, state, settings) {
+        return allow(Reason::ControllerAtWork);
+    }
+    let name = &request.namespace;
+    match state.namespace(name).filter(|namespace| namespace.protected) {
+        None => Decision::Fault(format!(
+            "namespace {name} is guarded, but the view does not know of it yet: run your command again"
+        )),
+        Some(namespace) if !namespace.poolings.is_empty() || holds_records(state, name) => allow(Reason::NotGuarded),
+        Some(_) if request.door.effect == Effect::UnlabelNamespace => allow(Reason::NotGuarded),
+        Some(_) => Decision::Fault(format!(
+            "namespace {name} is labelled as guarded, but no ServicePooling in it is known: if none is meant to be there, \
+             remove the label poolguard.dev/protected"
+        )),
     }
 }
 
@@ -144,7 +208,7 @@ fn going(request: &Request) -> bool {
 /// Built-in controllers, by pairs of user and resource: what they remove fell because of something that was judged, or by
 /// the loss of a node.
 fn controllers_at_work(input: &Input<'_>) -> Option<Ruling> {
-    controller(input.request, input.state).then_some(Ruling::Allow(Reason::ControllerAtWork))
+    controller(input.request, input.state, input.settings).then_some(Ruling::Allow(Reason::ControllerAtWork))
 }
 
 /// Whether the garbage collector asks, because the object's owner went. Refused, it tries again for ever: somebody has to
@@ -158,7 +222,7 @@ pub fn by_garbage_collector(request: &Request) -> bool {
 /// The controller-manager's single identity, where it runs without per-controller credentials.
 const SINGLE_IDENTITY: &str = "system:kube-controller-manager";
 
-fn controller(request: &Request, state: &State) -> bool {
+fn controller(request: &Request, state: &State, settings: &Settings) -> bool {
     let user = request.user.as_str();
     let account = user.strip_prefix("system:serviceaccount:kube-system:").unwrap_or_default();
     let single = user == SINGLE_IDENTITY;
@@ -166,6 +230,13 @@ fn controller(request: &Request, state: &State) -> bool {
     if of_namespaces && request.door.is_delete() && request.door.effect != Effect::RemoveNamespace {
         return state.namespace(&request.namespace).is_none_or(|namespace| namespace.terminating);
     }
+    // The garbage collector takes what lost its owner: fine where the owner's own removal came through a door.
+    let judged = |kinds: &[&str]| {
+        account == "generic-garbage-collector"
+            && request.old.as_ref().and_then(|object| object.controller.as_ref()).is_some_and(|owner| {
+                kinds.contains(&owner.kind.as_str()) || settings.custom_kinds.iter().any(|kind| *kind == owner.kind)
+            })
+    };
     match request.door.effect {
         Effect::RemovePod => {
             single
@@ -178,14 +249,14 @@ fn controller(request: &Request, state: &State) -> bool {
                         | "statefulset-controller"
                         | "daemon-set-controller"
                         | "job-controller"
-                        | "generic-garbage-collector"
                         | "pod-garbage-collector"
                         | "node-controller"
                         | "taint-eviction-controller"
                 )
+                || judged(&["ReplicaSet", "ReplicationController", "StatefulSet", "DaemonSet", "Job"])
         }
         Effect::RemoveWorkload | Effect::ScaleWorkload if request.door.kind == "ReplicaSet" => {
-            single || matches!(account, "deployment-controller" | "generic-garbage-collector")
+            single || account == "deployment-controller" || judged(&["Deployment"])
         }
         _ => false,
     }
@@ -214,6 +285,28 @@ fn trusted(input: &Input<'_>) -> Option<Ruling> {
                 && listed(&trusted.verbs, door.operation.as_str())
         })
         .then_some(Ruling::Allow(Reason::Trusted))
+}
+
+/// Somebody has broken the glass for this service here: asked of the API server again, so that one that has just been taken
+/// back counts no longer.
+fn overridden(input: &Input<'_>) -> Option<Ruling> {
+    let service = input.concern.service();
+    let here = &input.settings.here;
+    let namespace = input.state.namespace(&service.namespace)?;
+    let in_force: Vec<&Override> =
+        namespace.overrides.values().filter(|glass| glass.in_force(&service, here, input.now)).collect();
+    let mut unconfirmed = Vec::new();
+    for glass in in_force {
+        let reference = OverrideRef { namespace: service.namespace.clone(), name: glass.name.clone() };
+        match input.known.overrides.get(&reference) {
+            None => unconfirmed.push(reference),
+            Some(Some(glass)) if glass.in_force(&service, here, input.now) => {
+                return Some(Ruling::Overridden(glass.clone()));
+            }
+            Some(_) => {}
+        }
+    }
+    (!unconfirmed.is_empty()).then_some(Ruling::Confirm(unconfirmed))
 }
 
 fn evidence(input: &Input<'_>) -> Option<Ruling> {

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::overriding::Override;
 use crate::pooling::Watched;
 use crate::selector::{Labels, Selector, contains};
 
@@ -22,7 +23,7 @@ pub struct State {
 }
 
 /// What is known of one namespace.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Namespace {
     /// It bears the label that makes the API server ask us.
     pub protected: bool,
@@ -38,6 +39,8 @@ pub struct Namespace {
     pub services: BTreeMap<String, Service>,
     /// Disruption budgets by name.
     pub budgets: BTreeMap<String, Budget>,
+    /// `PoolingOverride` resources by name.
+    pub overrides: BTreeMap<String, Override>,
 }
 
 /// A Helm release.
@@ -75,12 +78,24 @@ pub struct Pod {
     pub finished: bool,
     /// The node that it runs on.
     pub node: Option<String>,
+    /// It is being deleted: it may serve until it is gone, but it does not stay.
+    pub terminating: bool,
 }
 
 impl Pod {
     /// Whether requests may reach it.
     pub fn may_serve(&self) -> bool {
         !self.finished && (self.ready || self.containers_ready)
+    }
+
+    /// Whether requests may reach it, and it is here to stay.
+    pub fn stays(&self) -> bool {
+        self.may_serve() && !self.terminating
+    }
+
+    /// Whether it stands in for others: Ready, and here to stay.
+    pub fn stands_in(&self) -> bool {
+        self.ready && !self.finished && !self.terminating
     }
 
     /// Whether a Job made it.
@@ -105,6 +120,10 @@ pub enum Kind {
     DaemonSet,
     /// `apps/v1` ReplicaSet.
     ReplicaSet,
+    /// `v1` ReplicationController.
+    ReplicationController,
+    /// A kind of the configuration, by its name.
+    Custom(&'static str),
 }
 
 impl Kind {
@@ -115,7 +134,15 @@ impl Kind {
             Self::StatefulSet => "StatefulSet",
             Self::DaemonSet => "DaemonSet",
             Self::ReplicaSet => "ReplicaSet",
+            Self::ReplicationController => "ReplicationController",
+            Self::Custom(kind) => kind,
         }
+    }
+
+    /// The kind of this name, if it is built in.
+    pub fn built_in(name: &str) -> Option<Self> {
+        let all = [Self::Deployment, Self::StatefulSet, Self::DaemonSet, Self::ReplicaSet, Self::ReplicationController];
+        all.into_iter().find(|kind| kind.as_str() == name)
     }
 }
 
@@ -168,12 +195,10 @@ impl Workload {
         let at_zero = self.replicas == 0 && self.current == 0;
         !(at_zero || self.never_up && self.ready == 0)
     }
-}
 
-impl Workload {
-    /// Whether it is a ReplicaSet that a Deployment controls.
-    pub fn of_a_deployment(&self) -> bool {
-        self.kind == Kind::ReplicaSet && self.controller.as_ref().is_some_and(|owner| owner.kind == "Deployment")
+    /// Whether it is a ReplicaSet that something else controls: a Deployment, a Rollout.
+    pub fn is_owned_set(&self) -> bool {
+        self.kind == Kind::ReplicaSet && self.controller.is_some()
     }
 }
 
@@ -188,6 +213,19 @@ pub struct References {
     pub service_accounts: BTreeSet<String>,
     /// PersistentVolumeClaims.
     pub claims: BTreeSet<String>,
+    /// What the names of the claims of a StatefulSet's pods begin with, up to the ordinal: `data-web-`.
+    pub claim_prefixes: BTreeSet<String>,
+}
+
+impl References {
+    /// Whether a claim of this name is named, by itself or by a template of claims.
+    pub fn names_claim(&self, name: &str) -> bool {
+        let of_ordinal = |prefix: &String| {
+            let ordinal = name.strip_prefix(prefix.as_str()).unwrap_or_default();
+            !ordinal.is_empty() && ordinal.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        self.claims.contains(name) || self.claim_prefixes.iter().any(of_ordinal)
+    }
 }
 
 /// Where a template's pods may run.
@@ -219,7 +257,7 @@ pub struct Service {
     pub selector: Labels,
     /// `spec.type`.
     pub kind: String,
-    /// `protocol/port→targetPort` of each of its ports.
+    /// `protocol/port→targetPort` of each of its ports, with its port on the nodes, where it has one.
     pub ports: BTreeSet<String>,
 }
 
@@ -235,8 +273,17 @@ impl Service {
 pub struct Route {
     /// Its name.
     pub name: String,
-    /// The Services of its own namespace that it leads to.
-    pub backends: BTreeSet<String>,
+    /// The Services of its own namespace that it leads to, by host; an empty host is any.
+    pub ways: BTreeMap<String, BTreeSet<String>>,
+    /// What requests come through to it: the class of an Ingress, the parents of an HTTPRoute.
+    pub through: BTreeSet<String>,
+}
+
+impl Route {
+    /// Every Service that it leads to.
+    pub fn backends(&self) -> impl Iterator<Item = &String> {
+        self.ways.values().flatten()
+    }
 }
 
 /// A PodDisruptionBudget.
@@ -254,9 +301,16 @@ pub struct Budget {
     pub controller: Option<Owner>,
     /// `minAvailable` and `maxUnavailable` leave nothing that must stay.
     pub floor_is_zero: bool,
+    /// `maxUnavailable`, where it is a number.
+    pub max_unavailable: Option<i32>,
 }
 
 impl Budget {
+    /// Whether nothing of this many pods must stay.
+    pub fn lets_all_go(&self, replicas: i32) -> bool {
+        self.floor_is_zero || self.max_unavailable.is_some_and(|most| most >= replicas)
+    }
+
     /// Whether it covers a pod with these labels.
     pub fn covers(&self, labels: &Labels) -> bool {
         self.selector.as_ref().is_some_and(|selector| selector.matches(labels))
@@ -279,26 +333,53 @@ impl Namespace {
         self.services.values().any(|service| service.selects(labels))
     }
 
+    /// The pods that a workload controls.
+    pub fn pods_of<'a>(&'a self, kind: Kind, name: &'a str) -> impl Iterator<Item = &'a Pod> {
+        self.pods.values().filter(move |pod| {
+            pod.controller.as_ref().is_some_and(|owner| owner.kind == kind.as_str() && owner.name == name)
+        })
+    }
+
+    /// Whether pods of a workload may carry traffic. Of a ReplicaSet that something controls, only pods count: whether a
+    /// first install ever came up is its owner's to say.
+    pub fn may_carry(&self, workload: &Workload) -> bool {
+        if workload.is_owned_set() {
+            workload.ready > 0 || self.pods_of(workload.kind, &workload.name).any(Pod::may_serve)
+        } else {
+            workload.may_carry()
+        }
+    }
+
+    /// Whether another workload that is known stands for this one: the Deployment or Rollout of a ReplicaSet.
+    fn is_stood_for(&self, workload: &Workload) -> bool {
+        let Some(owner) = workload.controller.as_ref().filter(|_| workload.is_owned_set()) else { return false };
+        match Kind::built_in(&owner.kind) {
+            Some(kind) => self.workloads.contains_key(&(kind, owner.name.clone())),
+            None => self.workloads.keys().any(|(kind, name)| kind.as_str() == owner.kind && *name == owner.name),
+        }
+    }
+
     /// The workloads of the selector whose pods may carry traffic. The Deployment of a ReplicaSet stands for it.
     pub fn carrying<'a>(&'a self, selector: &'a Selector) -> impl Iterator<Item = &'a Workload> + 'a {
         let services = self.any_service_selects(selector);
         self.workloads.values().filter(move |workload| {
             selector.matches(&workload.template_labels)
-                && !workload.of_a_deployment()
-                && workload.may_carry()
+                && self.may_carry(workload)
+                && !self.is_stood_for(workload)
                 && (!services || self.is_selected(&workload.template_labels))
         })
     }
 
-    /// Whether this Service leads to pods of the selector that may carry traffic.
-    pub fn leads_to(&self, service: &Service, selector: &Selector) -> bool {
-        self.pods.values().any(|pod| pod.may_serve() && selector.matches(&pod.labels) && service.selects(&pod.labels))
-            || self.workloads.values().any(|workload| {
-                !workload.of_a_deployment()
-                    && workload.may_carry()
-                    && selector.matches(&workload.template_labels)
-                    && service.selects(&workload.template_labels)
-            })
+    /// The labels of everything of the selector that this Service leads to and that may carry traffic: pods, and pods that a
+    /// workload makes.
+    pub fn led_to<'a>(&'a self, service: &'a Service, selector: &'a Selector) -> impl Iterator<Item = &'a Labels> + 'a {
+        let pods = self.pods.values().filter(|pod| pod.may_serve()).map(|pod| &pod.labels);
+        let workloads = self
+            .workloads
+            .values()
+            .filter(|workload| self.may_carry(workload) && !self.is_stood_for(workload))
+            .map(|workload| &workload.template_labels);
+        pods.chain(workloads).filter(move |labels| selector.matches(labels) && service.selects(labels))
     }
 }
 

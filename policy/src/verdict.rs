@@ -1,6 +1,7 @@
 //! Verdicts: the closed list of reasons that message, metric label, Event, status and documentation share.
 
 use crate::guarded::WorkloadRef;
+use crate::overriding::{Override, OverrideRef};
 use crate::pooling::Key;
 
 /// Why a request was allowed or refused.
@@ -24,7 +25,11 @@ pub enum Reason {
     NotServing,
     /// Allowed: a disruption budget decides about the eviction.
     WithinBudget,
-    /// Allowed with a warning: the `ServicePooling` only warns.
+    /// Allowed with a warning: somebody has broken the glass.
+    Overridden,
+    /// Allowed: an override that names the one who asks for it.
+    OverrideCreated,
+    /// Allowed with a warning: the `ServicePooling`, or the whole installation, only warns.
     WarnOnly,
     /// Refused: the service is served here.
     Serving,
@@ -38,11 +43,15 @@ pub enum Reason {
     NoBudget,
     /// Refused for now: the pod is not known yet.
     PodUnknown,
+    /// Refused: the override names somebody else.
+    NotTheRequester,
+    /// Refused: a dry run in the canary's namespace, which shows that the guard is up.
+    Canary,
 }
 
 impl Reason {
     /// All of them, for documentation and tests.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 20] = [
         Self::NotGuarded,
         Self::AlreadyGoing,
         Self::ControllerAtWork,
@@ -52,6 +61,8 @@ impl Reason {
         Self::Trusted,
         Self::NotServing,
         Self::WithinBudget,
+        Self::Overridden,
+        Self::OverrideCreated,
         Self::WarnOnly,
         Self::Serving,
         Self::Draining,
@@ -59,6 +70,8 @@ impl Reason {
         Self::Undecodable,
         Self::NoBudget,
         Self::PodUnknown,
+        Self::NotTheRequester,
+        Self::Canary,
     ];
 
     /// The CamelCase name.
@@ -73,6 +86,8 @@ impl Reason {
             Self::Trusted => "Trusted",
             Self::NotServing => "NotServing",
             Self::WithinBudget => "WithinBudget",
+            Self::Overridden => "Overridden",
+            Self::OverrideCreated => "OverrideCreated",
             Self::WarnOnly => "WarnOnly",
             Self::Serving => "Serving",
             Self::Draining => "Draining",
@@ -80,6 +95,8 @@ impl Reason {
             Self::Undecodable => "Undecodable",
             Self::NoBudget => "NoBudget",
             Self::PodUnknown => "PodUnknown",
+            Self::NotTheRequester => "NotTheRequester",
+            Self::Canary => "Canary",
         }
     }
 }
@@ -95,6 +112,8 @@ pub enum Decision {
     Ask(Vec<Key>),
     /// It depends on these workloads as they are now.
     Read(Vec<WorkloadRef>),
+    /// It depends on whether these overrides are still there.
+    Confirm(Vec<OverrideRef>),
     /// We cannot tell, by a fault of our own: an HTTP 5xx.
     Fault(String),
 }
@@ -108,6 +127,17 @@ pub struct Allowed {
     pub service: Option<Key>,
     /// Lines for the user.
     pub warnings: Vec<String>,
+    /// The override that it rests on, or that it makes.
+    pub glass: Option<Override>,
+    /// With what reason it would have been refused, if the guard did not only warn.
+    pub warned: Option<Reason>,
+}
+
+impl Allowed {
+    /// A permission that needs no words.
+    pub fn plain(reason: Reason, service: Option<Key>) -> Self {
+        Self { reason, service, warnings: Vec::new(), glass: None, warned: None }
+    }
 }
 
 /// A refusal.

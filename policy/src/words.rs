@@ -11,6 +11,7 @@ use crate::doors::Effect;
 use crate::evidence::{Answer, Conclusion, Says, State as Serving};
 use crate::given::{Known, Settings};
 use crate::guarded::{Concern, Concerned};
+use crate::overriding::Override;
 use crate::pooling::{Key, Pooling};
 use crate::request::Request;
 
@@ -42,13 +43,7 @@ pub(crate) struct Told<'a> {
 /// Puts a refusal into words.
 pub(crate) fn refusal(told: &Told<'_>) -> Refusal {
     let lines = lines(told);
-    let service = match &told.concern.pooling {
-        Concerned::Known(pooling) => pooling.key.clone(),
-        Concerned::Undecodable { name, .. } => {
-            let (namespace, name) = name.split_once('/').unwrap_or(("", name));
-            Key { namespace: namespace.to_owned(), name: name.to_owned() }
-        }
-    };
+    let service = told.concern.service();
     // What to do next and whom to ask must stay whole: where the message is too long, the evidence gives way.
     let rest = lines.headline.len() + lines.next.len() + lines.help.len() + "\n\n\n".len();
     let evidence = cut(&lines.evidence, MESSAGE_LIMIT.saturating_sub(rest).max(LEAST_EVIDENCE));
@@ -67,6 +62,49 @@ pub(crate) fn refusal(told: &Told<'_>) -> Refusal {
 pub(crate) fn would_be_refused(message: &str) -> Vec<String> {
     let first = message.lines().next().unwrap_or_default();
     vec![cut(&format!("poolguard only warns here, and would have refused this: {first}"), WARNING_LIMIT)]
+}
+
+/// The warning of a removal that somebody's override lets pass.
+pub(crate) fn overridden(service: &Key, glass: &Override) -> String {
+    let text = format!(
+        "poolguard let this pass by PoolingOverride {} of {}, until {} ({}): {} may be serving live traffic in {}.",
+        plain(&glass.name),
+        plain(&glass.requested_by),
+        glass.until.strftime("%H:%M:%S UTC"),
+        plain(&glass.because),
+        plain(&service.name),
+        plain(&glass.datacenter),
+    );
+    cut(&text, WARNING_LIMIT)
+}
+
+/// What an override that will do nothing is told, at once and not in an emergency.
+pub(crate) fn idle_override(glass: &Override, here: &str, known: bool) -> Vec<String> {
+    let (service, datacenter, here) = (plain(&glass.service), plain(&glass.datacenter), plain(here));
+    let elsewhere = (glass.datacenter != here)
+        .then(|| format!("poolguard: this cluster is {here}; an override about {datacenter} lets nothing pass here."));
+    let unknown = (!known).then(|| {
+        format!("poolguard: there is no ServicePooling {service} in this namespace; the override lets nothing pass.")
+    });
+    elsewhere.into_iter().chain(unknown).map(|line| cut(&line, WARNING_LIMIT)).collect()
+}
+
+/// The refusal of an override that names somebody else.
+pub(crate) fn not_the_requester(request: &Request, glass: &Override, service: Key) -> Refusal {
+    let (named, user) = (plain(&glass.requested_by), plain(&request.user));
+    let headline = format!("spec.requestedBy of an override is the name of whoever asks for it: {user}, not {named}.");
+    let next = numbered(&[format!("write requestedBy: {user}"), command_again()]);
+    let message = cut(&format!("{headline}\n{next}"), MESSAGE_LIMIT);
+    Refusal { reason: Reason::NotTheRequester, service, code: 403, message, warnings: Vec::new() }
+}
+
+/// What the refusal of a canary's dry run begins with.
+pub const CANARY_HEADLINE: &str = "poolguard is up: this dry run was refused as it should be.";
+
+/// The refusal that shows that the guard is up.
+pub(crate) fn canary(service: Key) -> Refusal {
+    let message = format!("{CANARY_HEADLINE} Nothing in this namespace is anybody's service.");
+    Refusal { reason: Reason::Canary, service, code: 403, message, warnings: Vec::new() }
 }
 
 /// Cuts to at most `limit` bytes, at a character's boundary.
@@ -106,11 +144,11 @@ fn lines(told: &Told<'_>) -> Lines {
     let help = help(told.settings);
     let pooling = match &told.concern.pooling {
         Concerned::Known(pooling) => *pooling,
-        Concerned::Undecodable { name, error } => {
+        Concerned::Undecodable { key, error } => {
             return Lines {
                 headline: format!(
                     "ServicePooling {} cannot be read by this version of poolguard, so everything in its namespace is guarded. {subject}",
-                    plain(name)
+                    plain(&key.to_string())
                 ),
                 evidence: format!("  cause:     {}", cut(&plain(error), 300)),
                 next: numbered(&["look at its spec, or upgrade poolguard".to_owned(), command_again()]),
@@ -162,6 +200,7 @@ fn subject(request: &Request) -> String {
         | Effect::ChangeRoute
         | Effect::ChangeBudget
         | Effect::ChangePooling => "changed",
+        Effect::CreateOverride => "made",
         Effect::RemoveRelease => "uninstalled",
         Effect::UnlabelNamespace => "taken out of the guard",
     };

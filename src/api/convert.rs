@@ -5,16 +5,17 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
 use poolguard_policy::evidence::{Memory, Record};
+use poolguard_policy::overriding::Override;
 use poolguard_policy::pooling::{self, Accepted, Arm, Evidence, Key, Pooling};
 use poolguard_policy::selector::{Operator, Requirement, Selector};
 use thiserror::Error;
 
 use super::conditions::SERVING;
-use super::{Enforcement, EvidenceSource, PoolingMode, ServicePooling, ServicePoolingStatus};
+use super::{Enforcement, EvidenceSource, PoolingMode, PoolingOverride, ServicePooling, ServicePoolingStatus};
 
 /// A `ServicePooling` that this version cannot act on.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -31,6 +32,9 @@ pub enum ConvertError {
     /// A threshold is no number.
     #[error("the threshold {0:?} is not a number such as 2, 0.5 or 500m")]
     Threshold(String),
+    /// A duration of an override cannot be read, or exceeds the longest.
+    #[error("the duration {0:?} is not one such as 30m or 2h, above 0s and at most 24h")]
+    Duration(String),
     /// There is no evidence at all.
     #[error("no evidence is named")]
     NoEvidence,
@@ -80,6 +84,44 @@ pub fn pooling(resource: &ServicePooling) -> Result<Pooling, ConvertError> {
             })
             .collect(),
     })
+}
+
+/// The longest that an override may count.
+const LONGEST: SignedDuration = SignedDuration::from_hours(24);
+
+/// Converts a `PoolingOverride`.
+///
+/// # Errors
+/// Where it does not follow its own schema. Such a one lets nothing pass.
+pub fn pooling_override(resource: &PoolingOverride) -> Result<Override, ConvertError> {
+    let spec = &resource.spec;
+    let duration = duration(&spec.duration).ok_or_else(|| ConvertError::Duration(spec.duration.clone()))?;
+    // One that is only about to be made has no time yet, and counts for nothing.
+    let since = resource.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+    Ok(Override {
+        name: resource.name_any(),
+        service: spec.service_pooling_ref.name.clone(),
+        datacenter: spec.datacenter.clone(),
+        because: spec.reason.clone(),
+        requested_by: spec.requested_by.clone(),
+        since,
+        until: since.saturating_add(duration).unwrap_or(since),
+        terminating: resource.metadata.deletion_timestamp.is_some(),
+    })
+}
+
+/// Reads `1h30m`: hours, minutes and seconds, each at most once, above zero and at most a day.
+fn duration(text: &str) -> Option<SignedDuration> {
+    let (mut rest, mut seconds) = (text, 0i64);
+    for (unit, length) in [('h', 3600), ('m', 60), ('s', 1)] {
+        if let Some((number, after)) = rest.split_once(unit) {
+            let digits = (1..=5).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
+            seconds += digits.then(|| number.parse::<i64>().ok()).flatten()? * length;
+            rest = after;
+        }
+    }
+    let duration = SignedDuration::from_secs(seconds);
+    (rest.is_empty() && duration > SignedDuration::ZERO && duration <= LONGEST).then_some(duration)
 }
 
 fn arm(entry: &EvidenceSource) -> Result<Arm, ConvertError> {
@@ -151,4 +193,19 @@ pub fn unknown_since(status: Option<&ServicePoolingStatus>) -> Option<Timestamp>
     let mut conditions = status?.conditions.iter();
     let serving = conditions.find(|condition| condition.type_ == SERVING && condition.status == "Unknown")?;
     Some(serving.last_transition_time.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_read_as_the_schema_has_it() {
+        for (text, seconds) in [("30m", 1800), ("1h30m", 5400), ("24h", 86_400), ("5s", 5), ("1h1m1s", 3661)] {
+            assert_eq!(duration(text), Some(SignedDuration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "0s", "24h1s", "25h", "1d", "-1h", "1m1h", "h", "1h1h", "1.5h", "999999s", "30"] {
+            assert_eq!(duration(text), None, "{text}");
+        }
+    }
 }

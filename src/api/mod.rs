@@ -6,9 +6,12 @@
 pub mod conditions;
 mod convert;
 #[allow(clippy::duplicated_attributes, reason = "each printer column has a type and a path of its own")]
+mod pooling_override;
+#[allow(clippy::duplicated_attributes, reason = "each printer column has a type and a path of its own")]
 mod service_pooling;
 
-pub use convert::{ConvertError, pooling, remembered, selector, unknown_since};
+pub use convert::{ConvertError, pooling, pooling_override, remembered, selector, unknown_since};
+pub use pooling_override::*;
 pub use service_pooling::*;
 
 /// The label that the controller puts on namespaces which the webhooks guard.

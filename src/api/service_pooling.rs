@@ -47,6 +47,13 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode", priority = 1),
     printcolumn(name = "Enforcement", type_ = "string", json_path = ".spec.enforcement", priority = 1),
     printcolumn(
+        name = "Override",
+        type_ = "string",
+        json_path = ".status.overrides[0].summary",
+        description = "By whom the guard is opened here, and until when",
+        priority = 1
+    ),
+    printcolumn(
         name = "Message",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Consistent\")].message",
@@ -292,6 +299,11 @@ pub struct ServicePoolingStatus {
     #[x_kube(merge_strategy = kube::core::ListMerge::Atomic)]
     pub drift: Vec<DriftStatus>,
 
+    /// Overrides that are in force here, the longest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
+    pub overrides: Vec<OverrideStatus>,
+
     /// Ready, Serving, Guarded, Consistent and SourcesReady.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".into()]))]
@@ -323,6 +335,22 @@ pub struct DriftStatus {
     /// Until when spec.acceptedDrift silences its alert.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted_until: Option<Time>,
+}
+
+/// An override that is in force.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct OverrideStatus {
+    /// The name of the `PoolingOverride`.
+    pub name: String,
+    /// Who asked for it.
+    pub requested_by: String,
+    /// Why.
+    pub reason: String,
+    /// When it ends.
+    pub until: Time,
+    /// Who, and until when.
+    pub summary: String,
 }
 
 /// What is known about one datacenter.

@@ -13,20 +13,23 @@ use kube::api::{Api, ListParams, WatchParams};
 use kube::core::{DeserializeGuard, WatchEvent};
 use kube::{Client, Resource, ResourceExt};
 use poolguard_policy::pooling::{Key, Watched};
-use poolguard_policy::state::{Namespace, State};
+use poolguard_policy::state::{Kind, Namespace, State};
 use serde::de::DeserializeOwned;
 
 use super::slim::{
-    WatchedBudget, WatchedDaemonSet, WatchedDeployment, WatchedNamespace, WatchedNode, WatchedPod, WatchedReplicaSet,
-    WatchedService, WatchedStatefulSet,
+    SlimCustom, WatchedBudget, WatchedCustom, WatchedDaemonSet, WatchedDeployment, WatchedNamespace, WatchedNode,
+    WatchedPod, WatchedReplicaSet, WatchedReplicationController, WatchedService, WatchedStatefulSet,
 };
-use crate::api::{self, PROTECTED_LABEL, ServicePooling};
+use crate::api::{self, PROTECTED_LABEL, PoolingOverride, ServicePooling};
+use crate::config::CustomKind;
 use crate::runtime::news::News;
 use crate::runtime::tasks::essential;
 use crate::runtime::{Health, Shutdown};
 
 /// Objects of one page of a list: bounds the peak of memory.
 const PAGE: u32 = 500;
+/// How soon a kind that the API server does not know is looked for again: well before the view is doubted for silence.
+const UNKNOWN: Duration = Duration::from_secs(5);
 /// The pause after a failed list or watch.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -51,12 +54,18 @@ pub(crate) enum Kinds {
     ForStatus,
 }
 
-/// A kind that the view holds.
+/// A kind that the view holds. `Of` says which one, where one type stands for several kinds.
 trait Viewed: Sized {
-    const NAME: &'static str;
-    fn put(self, view: &View, state: &mut State);
-    fn remove(view: &View, state: &mut State, namespace: &str, name: &str);
-    fn known(state: &State) -> Vec<(String, String)>;
+    type Of: Copy + Send + Sync + 'static;
+    fn name(of: Self::Of) -> &'static str;
+    fn put(self, of: Self::Of, view: &View, state: &mut State);
+    fn remove(of: Self::Of, view: &View, state: &mut State, namespace: &str, name: &str);
+    fn known(of: Self::Of, state: &State) -> Vec<(String, String)>;
+
+    /// Whether the API server may not know the kind at all, which then means that there is nothing of it.
+    fn may_be_unknown() -> bool {
+        false
+    }
 
     /// Where something changes with an object of this kind.
     fn place(namespace: Option<String>, name: String) -> Place {
@@ -85,13 +94,19 @@ impl View {
     }
 
     /// Starts the watches.
-    pub(crate) fn follow(self: &Arc<Self>, kinds: Kinds, client: &Client, shutdown: &Shutdown) {
+    pub(crate) fn follow(self: &Arc<Self>, kinds: Kinds, custom: &[CustomKind], client: &Client, shutdown: &Shutdown) {
         self.watch::<WatchedNamespace, _>(client, shutdown);
         self.watch::<DeserializeGuard<ServicePooling>, _>(client, shutdown);
+        self.watch::<DeserializeGuard<PoolingOverride>, _>(client, shutdown);
         self.watch::<WatchedDeployment, _>(client, shutdown);
         self.watch::<WatchedStatefulSet, _>(client, shutdown);
         self.watch::<WatchedDaemonSet, _>(client, shutdown);
+        self.watch::<WatchedReplicationController, _>(client, shutdown);
         self.watch::<WatchedBudget, _>(client, shutdown);
+        for kind in custom {
+            let objects = Api::<WatchedCustom>::all_with(client.clone(), &kind.api_resource());
+            self.watch_these(CustomName { resource: kind.resource, kind: kind.kind }, objects, shutdown);
+        }
         if kinds == Kinds::All {
             self.watch::<WatchedPod, _>(client, shutdown);
             self.watch::<WatchedReplicaSet, _>(client, shutdown);
@@ -102,17 +117,32 @@ impl View {
 
     fn watch<K, D>(self: &Arc<Self>, client: &Client, shutdown: &Shutdown)
     where
-        K: Viewed + Resource<DynamicType = D> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+        K: Viewed<Of = ()> + Resource<DynamicType = D> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
         D: Default,
     {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(K::NAME, None);
-        let (view, stop, objects) = (Arc::clone(self), shutdown.clone(), Api::<K>::all(client.clone()));
-        essential(K::NAME, shutdown, async move {
+        self.watch_these((), Api::<K>::all(client.clone()), shutdown);
+    }
+
+    fn watch_these<K>(self: &Arc<Self>, of: K::Of, objects: Api<K>, shutdown: &Shutdown)
+    where
+        K: Viewed + Resource + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+    {
+        let name = K::name(of);
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(name, None);
+        let (view, stop) = (Arc::clone(self), shutdown.clone());
+        essential(name, shutdown, async move {
             let work = async {
                 loop {
-                    if let Err(error) = view.round(&objects).await {
-                        tracing::warn!(kind = K::NAME, error = %error, "a watch broke off");
-                        tokio::time::sleep(PAUSE).await;
+                    match view.round(of, &objects).await {
+                        Ok(()) => {}
+                        Err(kube::Error::Api(status)) if status.code == 404 && K::may_be_unknown() => {
+                            view.nothing_of::<K>(of);
+                            tokio::time::sleep(UNKNOWN).await;
+                        }
+                        Err(error) => {
+                            tracing::warn!(kind = name, error = %error, "a watch broke off");
+                            tokio::time::sleep(PAUSE).await;
+                        }
                     }
                 }
             };
@@ -120,12 +150,22 @@ impl View {
         });
     }
 
+    /// The API server does not know the kind: there are no objects of it.
+    fn nothing_of<K: Viewed>(&self, of: K::Of) {
+        let gone = K::known(of, &self.read());
+        for (namespace, name) in gone {
+            K::remove(of, self, &mut self.write(), &namespace, &name);
+        }
+        self.hear(K::name(of));
+        self.news.all();
+    }
+
     /// One list, and watches after it until the API server wants a new list.
-    async fn round<K>(&self, objects: &Api<K>) -> Result<(), kube::Error>
+    async fn round<K>(&self, of: K::Of, objects: &Api<K>) -> Result<(), kube::Error>
     where
         K: Viewed + Resource + DeserializeOwned + Clone + Debug,
     {
-        let mut version = self.list(objects).await?;
+        let mut version = self.list(of, objects).await?;
         loop {
             let mut events = objects.watch(&WatchParams::default(), &version).await?.boxed();
             loop {
@@ -140,46 +180,46 @@ impl View {
                     WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                         version = object.resource_version().unwrap_or(version);
                         let place = K::place(object.namespace(), object.name_any());
-                        object.put(self, &mut self.write());
+                        object.put(of, self, &mut self.write());
                         self.news.about(place);
                     }
                     WatchEvent::Deleted(object) => {
                         version = object.resource_version().unwrap_or(version);
                         let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-                        K::remove(self, &mut self.write(), &namespace, &name);
+                        K::remove(of, self, &mut self.write(), &namespace, &name);
                         self.news.about(K::place(Some(namespace), name));
                     }
                     WatchEvent::Bookmark(bookmark) => version = bookmark.metadata.resource_version,
                     // `410 Gone` above all: the history does not reach back that far.
                     WatchEvent::Error(status) => {
-                        tracing::debug!(kind = K::NAME, reason = status.reason, "a watch wants a new list");
+                        tracing::debug!(kind = K::name(of), reason = status.reason, "a watch wants a new list");
                         return Ok(());
                     }
                 }
-                self.hear(K::NAME);
+                self.hear(K::name(of));
             }
         }
     }
 
-    async fn list<K>(&self, objects: &Api<K>) -> Result<String, kube::Error>
+    async fn list<K>(&self, of: K::Of, objects: &Api<K>) -> Result<String, kube::Error>
     where
         K: Viewed + Resource + DeserializeOwned + Clone + Debug,
     {
-        let mut gone: BTreeSet<_> = K::known(&self.read()).into_iter().collect();
+        let mut gone: BTreeSet<_> = K::known(of, &self.read()).into_iter().collect();
         let mut params = ListParams::default().limit(PAGE);
         loop {
             let page = objects.list(&params).await?;
             for object in page.items {
                 gone.remove(&(object.namespace().unwrap_or_default(), object.name_any()));
-                object.put(self, &mut self.write());
+                object.put(of, self, &mut self.write());
             }
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => params = params.continue_token(&token),
                 None => {
                     for (namespace, name) in gone {
-                        K::remove(self, &mut self.write(), &namespace, &name);
+                        K::remove(of, self, &mut self.write(), &namespace, &name);
                     }
-                    self.hear(K::NAME);
+                    self.hear(K::name(of));
                     self.news.all();
                     return Ok(page.metadata.resource_version.unwrap_or_default());
                 }
@@ -257,18 +297,22 @@ fn entry<'a>(state: &'a mut State, namespace: &str) -> &'a mut Namespace {
 macro_rules! viewed {
     ($($watched:ty, $name:literal, $field:ident;)*) => { $(
         impl Viewed for $watched {
-            const NAME: &'static str = $name;
+            type Of = ();
 
-            fn put(self, _: &View, state: &mut State) {
+    fn name((): ()) -> &'static str {
+        $name
+    }
+
+            fn put(self, (): (), _: &View, state: &mut State) {
                 let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());
                 entry(state, &namespace).$field.insert(name, viewed!(@slim $field, self));
             }
 
-            fn remove(_: &View, state: &mut State, namespace: &str, name: &str) {
+            fn remove((): (), _: &View, state: &mut State, namespace: &str, name: &str) {
                 entry(state, namespace).$field.remove(name);
             }
 
-            fn known(state: &State) -> Vec<(String, String)> {
+            fn known((): (), state: &State) -> Vec<(String, String)> {
                 let names = |(namespace, known): (&String, &Namespace)| {
                     known.$field.keys().map(|name| (namespace.clone(), name.clone())).collect::<Vec<_>>()
                 };
@@ -290,18 +334,22 @@ viewed! {
 macro_rules! viewed_workloads {
     ($($watched:ty, $name:literal, $kind:expr;)*) => { $(
         impl Viewed for $watched {
-            const NAME: &'static str = $name;
+            type Of = ();
 
-            fn put(self, _: &View, state: &mut State) {
+    fn name((): ()) -> &'static str {
+        $name
+    }
+
+            fn put(self, (): (), _: &View, state: &mut State) {
                 let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());
                 entry(state, &namespace).workloads.insert(($kind, name), self.into());
             }
 
-            fn remove(_: &View, state: &mut State, namespace: &str, name: &str) {
+            fn remove((): (), _: &View, state: &mut State, namespace: &str, name: &str) {
                 entry(state, namespace).workloads.remove(&($kind, name.to_owned()));
             }
 
-            fn known(state: &State) -> Vec<(String, String)> {
+            fn known((): (), state: &State) -> Vec<(String, String)> {
                 let names = |(namespace, known): (&String, &Namespace)| {
                     let ours = known.workloads.keys().filter(|(kind, _)| *kind == $kind);
                     ours.map(|(_, name)| (namespace.clone(), name.clone())).collect::<Vec<_>>()
@@ -317,50 +365,107 @@ viewed_workloads! {
     WatchedStatefulSet, "statefulsets", poolguard_policy::state::Kind::StatefulSet;
     WatchedDaemonSet, "daemonsets", poolguard_policy::state::Kind::DaemonSet;
     WatchedReplicaSet, "replicasets", poolguard_policy::state::Kind::ReplicaSet;
+    WatchedReplicationController, "replicationcontrollers", poolguard_policy::state::Kind::ReplicationController;
+}
+
+/// Which custom workload a [`WatchedCustom`] is.
+#[derive(Clone, Copy)]
+struct CustomName {
+    resource: &'static str,
+    kind: &'static str,
+}
+
+impl Viewed for WatchedCustom {
+    type Of = CustomName;
+
+    fn name(of: CustomName) -> &'static str {
+        of.resource
+    }
+
+    fn put(self, of: CustomName, _: &View, state: &mut State) {
+        let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());
+        let kind = Kind::Custom(of.kind);
+        let workload = SlimCustom::from(self).workload(kind);
+        entry(state, &namespace).workloads.insert((kind, name), workload);
+    }
+
+    fn remove(of: CustomName, _: &View, state: &mut State, namespace: &str, name: &str) {
+        entry(state, namespace).workloads.remove(&(Kind::Custom(of.kind), name.to_owned()));
+    }
+
+    fn known(of: CustomName, state: &State) -> Vec<(String, String)> {
+        let names = |(namespace, known): (&String, &Namespace)| {
+            let ours = known.workloads.keys().filter(|(kind, _)| *kind == Kind::Custom(of.kind));
+            ours.map(|(_, name)| (namespace.clone(), name.clone())).collect::<Vec<_>>()
+        };
+        state.namespaces.iter().flat_map(names).collect()
+    }
+
+    fn may_be_unknown() -> bool {
+        true
+    }
 }
 
 impl Viewed for WatchedNamespace {
-    const NAME: &'static str = "namespaces";
+    type Of = ();
 
-    fn put(self, _: &View, state: &mut State) {
+    fn name((): ()) -> &'static str {
+        "namespaces"
+    }
+
+    fn put(self, (): (), _: &View, state: &mut State) {
         let known = entry(state, &self.name_any());
         known.protected = self.labels().get(PROTECTED_LABEL).is_some_and(|value| value == "true");
         known.terminating = self.metadata.deletion_timestamp.is_some();
     }
 
-    fn remove(_: &View, state: &mut State, _: &str, name: &str) {
-        state.namespaces.remove(name);
+    fn remove((): (), _: &View, state: &mut State, _: &str, name: &str) {
+        // What other watches know of a namespace that was made again is theirs to forget.
+        if let Some(known) = state.namespaces.get_mut(name) {
+            (known.protected, known.terminating) = (false, false);
+            if *known == Namespace::default() {
+                state.namespaces.remove(name);
+            }
+        }
     }
 
-    fn known(state: &State) -> Vec<(String, String)> {
+    fn known((): (), state: &State) -> Vec<(String, String)> {
         state.namespaces.keys().map(|name| (String::new(), name.clone())).collect()
     }
 }
 
 impl Viewed for WatchedNode {
-    const NAME: &'static str = "nodes";
+    type Of = ();
 
-    fn put(self, _: &View, state: &mut State) {
+    fn name((): ()) -> &'static str {
+        "nodes"
+    }
+
+    fn put(self, (): (), _: &View, state: &mut State) {
         state.nodes.insert(self.name_any(), self.metadata.labels.unwrap_or_default());
     }
 
-    fn remove(_: &View, state: &mut State, _: &str, name: &str) {
+    fn remove((): (), _: &View, state: &mut State, _: &str, name: &str) {
         state.nodes.remove(name);
     }
 
-    fn known(state: &State) -> Vec<(String, String)> {
+    fn known((): (), state: &State) -> Vec<(String, String)> {
         state.nodes.keys().map(|name| (String::new(), name.clone())).collect()
     }
 }
 
 impl Viewed for DeserializeGuard<ServicePooling> {
-    const NAME: &'static str = "servicepoolings";
+    type Of = ();
+
+    fn name((): ()) -> &'static str {
+        "servicepoolings"
+    }
 
     fn place(namespace: Option<String>, name: String) -> Place {
         Place::Service(Key { namespace: namespace.unwrap_or_default(), name })
     }
 
-    fn put(self, view: &View, state: &mut State) {
+    fn put(self, (): (), view: &View, state: &mut State) {
         let key = Key { namespace: self.namespace().unwrap_or_default(), name: self.name_any() };
         let mut resources = view.resources.write().unwrap_or_else(PoisonError::into_inner);
         resources.remove(&key);
@@ -380,15 +485,44 @@ impl Viewed for DeserializeGuard<ServicePooling> {
         entry(state, &key.namespace).poolings.insert(key.name, watched);
     }
 
-    fn remove(view: &View, state: &mut State, namespace: &str, name: &str) {
+    fn remove((): (), view: &View, state: &mut State, namespace: &str, name: &str) {
         let key = Key { namespace: namespace.to_owned(), name: name.to_owned() };
         view.resources.write().unwrap_or_else(PoisonError::into_inner).remove(&key);
         entry(state, namespace).poolings.remove(name);
     }
 
-    fn known(state: &State) -> Vec<(String, String)> {
+    fn known((): (), state: &State) -> Vec<(String, String)> {
         let names = |(namespace, known): (&String, &Namespace)| {
             known.poolings.keys().map(|name| (namespace.clone(), name.clone())).collect::<Vec<_>>()
+        };
+        state.namespaces.iter().flat_map(names).collect()
+    }
+}
+
+impl Viewed for DeserializeGuard<PoolingOverride> {
+    type Of = ();
+
+    fn name((): ()) -> &'static str {
+        "poolingoverrides"
+    }
+
+    fn put(self, (): (), _: &View, state: &mut State) {
+        let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());
+        let overrides = &mut entry(state, &namespace).overrides;
+        // One that cannot be read lets nothing pass.
+        match self.0.ok().and_then(|resource| api::pooling_override(&resource).ok()) {
+            Some(glass) => drop(overrides.insert(name, glass)),
+            None => drop(overrides.remove(&name)),
+        }
+    }
+
+    fn remove((): (), _: &View, state: &mut State, namespace: &str, name: &str) {
+        entry(state, namespace).overrides.remove(name);
+    }
+
+    fn known((): (), state: &State) -> Vec<(String, String)> {
+        let names = |(namespace, known): (&String, &Namespace)| {
+            known.overrides.keys().map(|name| (namespace.clone(), name.clone())).collect::<Vec<_>>()
         };
         state.namespaces.iter().flat_map(names).collect()
     }

@@ -1,8 +1,9 @@
 //! Writes what differs, and nothing else: status, labels, budgets, Events. Every write is server-side apply by one field
 //! manager, or touches only what is ours.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
@@ -12,7 +13,7 @@ use poolguard_policy::pooling::Key;
 use serde_json::json;
 
 use super::budgets::{self, Action};
-use super::events::transitions;
+use super::events::{overridden, transitions};
 use super::gather::{Gathered, Label, key};
 use super::metrics::Metrics;
 use crate::api::{FIELD_MANAGER, PROTECTED_LABEL, ServicePooling, ServicePoolingStatus};
@@ -24,12 +25,14 @@ pub(super) struct Apply {
     metrics: Metrics,
     /// What was written last, for the time until the view has it too.
     written: HashMap<Key, (String, ServicePoolingStatus)>,
+    /// The namespaces that were labelled by this replica.
+    labelled: BTreeSet<String>,
 }
 
 impl Apply {
     pub(super) fn new(client: Client, metrics: Metrics) -> Self {
         let recorder = Recorder::new(client.clone(), Reporter::from("poolguard-controller"));
-        Self { client, recorder, metrics, written: HashMap::new() }
+        Self { client, recorder, metrics, written: HashMap::new(), labelled: BTreeSet::new() }
     }
 
     /// The status as it is now, to the best of our knowledge.
@@ -58,6 +61,7 @@ impl Apply {
         service: &Gathered,
         before: Option<ServicePoolingStatus>,
         desired: ServicePoolingStatus,
+        now: Timestamp,
     ) -> bool {
         self.metrics.set(service, &desired);
         if before.as_ref() == Some(&desired) {
@@ -74,6 +78,12 @@ impl Apply {
             return self.failed("status", &format!("{namespace}/{name}"), &error);
         }
         let reference = service.resource.object_ref(&());
+        for what in overridden(before.as_ref(), &desired, now) {
+            self.metrics.glass(service, what.counted);
+            if let Err(error) = self.recorder.publish(&what.event, &reference).await {
+                self.failed("Event", &format!("{namespace}/{name}"), &error);
+            }
+        }
         for event in transitions(before.as_ref(), &desired) {
             if let Err(error) = self.recorder.publish(&event, &reference).await {
                 self.failed("Event", &format!("{namespace}/{name}"), &error);
@@ -85,7 +95,7 @@ impl Apply {
     }
 
     /// Puts labels on namespaces and takes them off. Returns whether one failed.
-    pub(super) async fn labels(&self, labels: &[Label]) -> bool {
+    pub(super) async fn labels(&mut self, labels: &[Label]) -> bool {
         let namespaces = Api::<Namespace>::all(self.client.clone());
         let mut failed = false;
         for Label { namespace, protected } in labels {
@@ -93,7 +103,15 @@ impl Apply {
             let patch = json!({"metadata": {"labels": {PROTECTED_LABEL: value}}});
             let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
             match namespaces.patch_metadata(namespace, &params, &Patch::Merge(&patch)).await {
-                Ok(_) => tracing::info!(namespace, protected, "namespace label written"),
+                Ok(_) => {
+                    tracing::info!(namespace, protected, "namespace label written");
+                    // A namespace that bore it before has lost it to somebody else.
+                    if *protected && !self.labelled.insert(namespace.clone()) {
+                        self.metrics.repairs.with_label_values(&["namespaceLabel"]).inc();
+                    } else if !protected {
+                        self.labelled.remove(namespace);
+                    }
+                }
                 Err(error) => failed |= self.failed("label of namespace", namespace, &error),
             }
         }

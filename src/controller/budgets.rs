@@ -47,10 +47,21 @@ pub(super) fn decide<'a>(state: &State, gathered: &'a [Gathered]) -> Vec<Action<
 fn wanted(namespace: &Namespace, service: &Gathered) -> bool {
     let replicas: i32 = service.workloads.iter().map(|workload| workload.replicas).sum();
     let covered = namespace.budgets.values().any(|budget| {
-        !is_ours(budget, service) && service.workloads.iter().any(|workload| budget.covers(&workload.template_labels))
+        !is_ours(budget, service)
+            && !yields(budget, service)
+            && service.workloads.iter().any(|workload| budget.covers(&workload.template_labels))
     });
     let serving = service.conclusion.here().state != Serving::NotServing;
     serving && replicas >= 2 && !covered && !namespace.terminating
+}
+
+/// Whether the budget belongs to a service that comes after this one by name: where both keep one for the same pods, the later one
+/// goes, and never both.
+fn yields(budget: &Budget, service: &Gathered) -> bool {
+    budget
+        .controller
+        .as_ref()
+        .is_some_and(|owner| owner.kind == "ServicePooling" && owner.name > service.pooling.key.name)
 }
 
 fn is_ours(budget: &Budget, service: &Gathered) -> bool {
@@ -112,6 +123,9 @@ mod tests {
             uncovered: Vec::new(),
             drifts: Vec::new(),
             labelled: true,
+            excluded: false,
+            only_warns: false,
+            overrides: Vec::new(),
             unreachable: Vec::new(),
         }
     }

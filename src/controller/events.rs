@@ -1,11 +1,12 @@
 //! Events, on transitions of conditions and of drift only.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType};
 use poolguard_policy::words::cut;
 
-use crate::api::ServicePoolingStatus;
 use crate::api::conditions::{CONSISTENT, GUARDED, SERVING};
+use crate::api::{OverrideStatus, ServicePoolingStatus};
 
 /// The Events of a change of status. The first status of a service tells only what is wrong.
 pub(super) fn transitions(before: Option<&ServicePoolingStatus>, after: &ServicePoolingStatus) -> Vec<Event> {
@@ -36,6 +37,46 @@ pub(super) fn transitions(before: Option<&ServicePoolingStatus>, after: &Service
         event(EventType::Normal, "DriftResolved", &format!("no longer {}: {}", drift.reason, drift.message), CONSISTENT)
     });
     conditions.chain(appeared).chain(gone).collect()
+}
+
+/// What became of an override.
+pub(super) struct Glass {
+    /// As the metric counts it.
+    pub(super) counted: &'static str,
+    pub(super) event: Event,
+}
+
+/// Overrides that came, and those that went: by their end, or before it.
+pub(super) fn overridden(
+    before: Option<&ServicePoolingStatus>,
+    after: &ServicePoolingStatus,
+    now: Timestamp,
+) -> Vec<Glass> {
+    let before = before.map(|before| before.overrides.as_slice()).unwrap_or_default();
+    let lacks = |all: &[OverrideStatus], glass: &OverrideStatus| {
+        !all.iter().any(|other| other.name == glass.name && other.until == glass.until)
+    };
+    let told = |counted, reason: &str, what: &str, kind, glass: &OverrideStatus| Glass {
+        counted,
+        event: event(
+            kind,
+            reason,
+            &format!("override {} of {} {what}: {}", glass.name, glass.requested_by, glass.reason),
+            GUARDED,
+        ),
+    };
+    let came = after.overrides.iter().filter(|glass| lacks(before, glass)).map(|glass| {
+        let what = format!("opens the guard until {}", glass.until.0);
+        told("created", "OverrideCreated", &what, EventType::Warning, glass)
+    });
+    let went = before.iter().filter(|glass| lacks(&after.overrides, glass)).map(|glass| {
+        if glass.until.0 <= now {
+            told("expired", "OverrideExpired", "has ended", EventType::Normal, glass)
+        } else {
+            told("removed", "OverrideRemoved", "was taken back", EventType::Normal, glass)
+        }
+    });
+    came.chain(went).collect()
 }
 
 fn event(kind: EventType, reason: &str, message: &str, condition: &str) -> Event {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use poolguard_policy::drift::{Drift, Workloads, drifts};
 use poolguard_policy::evidence::{Conclusion, conclude};
+use poolguard_policy::overriding::Override;
 use poolguard_policy::pooling::{Key, Pooling, Watched};
 use poolguard_policy::state::{Kind, Namespace, Release, State, Workload};
 
@@ -25,6 +26,12 @@ pub(super) struct Gathered {
     /// What disagrees.
     pub(super) drifts: Vec<Drift>,
     pub(super) labelled: bool,
+    /// The operator's configuration excludes its namespace.
+    pub(super) excluded: bool,
+    /// The operator's configuration only warns.
+    pub(super) only_warns: bool,
+    /// Overrides that are in force here, the longest first.
+    pub(super) overrides: Vec<Override>,
     /// Sources that cannot be followed.
     pub(super) unreachable: Vec<String>,
 }
@@ -44,11 +51,24 @@ impl Gathered {
     }
 }
 
+/// What the operator's configuration says about this installation.
+#[derive(Debug)]
+pub(super) struct Installation {
+    /// This datacenter.
+    pub(super) here: String,
+    /// The canary's namespace.
+    pub(super) canary: String,
+    /// Namespaces that are never guarded.
+    pub(super) excluded: Vec<String>,
+    /// Nothing is refused.
+    pub(super) only_warns: bool,
+}
+
 /// A service, if it decodes and is wanted.
 pub(super) fn gather(
     view: &View,
     following: &Following,
-    here: &str,
+    place: &Installation,
     key: &Key,
     resource: Arc<ServicePooling>,
     wanted: impl FnOnce(&Pooling) -> bool,
@@ -62,14 +82,33 @@ pub(super) fn gather(
     }
     let (workloads, uncovered) = workloads(namespace, pooling);
     let (pooling, labelled) = (pooling.clone(), namespace.protected);
+    let mut overrides: Vec<Override> =
+        namespace.overrides.values().filter(|glass| glass.in_force(key, &place.here, now)).cloned().collect();
+    overrides.sort_by(|a, b| (b.until, &a.name).cmp(&(a.until, &b.name)));
     drop(state);
     let remembered = api::remembered(resource.status.as_ref());
     let answers = following.answers(&pooling, &remembered, now);
-    let conclusion = conclude(here, &pooling, &answers, now);
+    let conclusion = conclude(&place.here, &pooling, &answers, now);
     let unreachable = following.unreachable();
-    let mut gathered =
-        Gathered { resource, pooling, conclusion, workloads, uncovered, drifts: Vec::new(), labelled, unreachable };
-    gathered.drifts = gathered.drifts(now);
+    let excluded = place.excluded.contains(&key.namespace);
+    let only_warns = place.only_warns;
+    let mut gathered = Gathered {
+        resource,
+        pooling,
+        conclusion,
+        workloads,
+        uncovered,
+        drifts: Vec::new(),
+        labelled,
+        excluded,
+        only_warns,
+        overrides,
+        unreachable,
+    };
+    // The canary is nobody's service: that it is pooled nowhere is as it should be.
+    if key.namespace != place.canary {
+        gathered.drifts = gathered.drifts(now);
+    }
     Some(gathered)
 }
 
@@ -99,13 +138,19 @@ pub(super) struct Label {
 }
 
 /// Which namespaces must get or lose the label: those that hold a `ServicePooling`, decoded or not, or the record of a
-/// guarded release, bear it.
-pub(super) fn labels(state: &State, records: impl Iterator<Item = String>, own: &str) -> Vec<Label> {
+/// guarded release, bear it; those that are excluded never do, and the canary's always does.
+pub(super) fn labels(
+    state: &State,
+    records: impl Iterator<Item = String>,
+    excluded: &[String],
+    canary: &str,
+) -> Vec<Label> {
     let holders = state.namespaces.iter().filter(|(_, namespace)| !namespace.poolings.is_empty());
     let wanted: BTreeSet<String> = holders
         .map(|(name, _)| name.clone())
         .chain(records)
-        .filter(|name| name != own && name != "kube-system")
+        .filter(|name| !excluded.contains(name))
+        .chain(state.namespaces.contains_key(canary).then(|| canary.to_owned()))
         .collect();
     let mut labels: Vec<Label> = state
         .namespaces
@@ -145,7 +190,7 @@ mod tests {
         let label = |namespace: &str, protected| Label { namespace: namespace.to_owned(), protected };
         let records = || ["plain".to_owned()].into_iter();
         assert_eq!(
-            labels(&state, records(), "poolguard"),
+            labels(&state, records(), &["kube-system".to_owned(), "poolguard".to_owned()], "canary"),
             [label("emptied", false), label("guarded", true), label("plain", true)]
         );
     }

@@ -2,7 +2,7 @@
 
 use poolguard_policy::drift::DriftReason;
 use poolguard_policy::evidence::State;
-use prometheus::{IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::gather::Gathered;
 use crate::api::ServicePoolingStatus;
@@ -15,6 +15,12 @@ pub(super) struct Metrics {
     state: IntGaugeVec,
     conditions: IntGaugeVec,
     drift: IntGaugeVec,
+    overrides: IntGaugeVec,
+    glass: IntCounterVec,
+    pub(super) proved: IntGaugeVec,
+    pub(super) registration: IntGauge,
+    pub(super) proof: IntGauge,
+    pub(super) repairs: IntCounterVec,
 }
 
 const STATES: [State; 3] = [State::Serving, State::NotServing, State::Unknown];
@@ -51,7 +57,49 @@ impl Metrics {
                 ),
                 &["namespace", "service", "reason", "accepted"],
             )?,
+            overrides: IntGaugeVec::new(
+                Opts::new(
+                    "poolguard_overrides_in_force",
+                    "Overrides of a service that are in force here; alert when one is for longer than an incident lasts.",
+                ),
+                &["namespace", "service", "datacenter"],
+            )?,
+            glass: IntCounterVec::new(
+                Opts::new(
+                    "poolguard_overrides_total",
+                    "Overrides by what became of them (created, expired, removed); for audits.",
+                ),
+                &["namespace", "service", "datacenter", "event"],
+            )?,
+            proved: IntGaugeVec::new(
+                Opts::new(
+                    "poolguard_guard_proved",
+                    "1 where the last dry run of a webhook entry was refused as it should be; alert at 0 for 1 minute.",
+                ),
+                &["entry"],
+            )?,
+            registration: IntGauge::new(
+                "poolguard_guard_registration_intact",
+                "1 while the webhook's registration is as it should be; alert at 0 for 1 minute.",
+            )?,
+            proof: IntGauge::new(
+                "poolguard_guard_proof_timestamp_seconds",
+                "When the guard was last tried by the replica that acts; alert when it is older than 2 minutes.",
+            )?,
+            repairs: IntCounterVec::new(
+                Opts::new(
+                    "poolguard_repairs_total",
+                    "What was mended (caBundle, namespaceLabel); alert on any increase, somebody else writes there.",
+                ),
+                &["what"],
+            )?,
         };
+        registry.register(Box::new(this.overrides.clone()))?;
+        registry.register(Box::new(this.glass.clone()))?;
+        registry.register(Box::new(this.proved.clone()))?;
+        registry.register(Box::new(this.registration.clone()))?;
+        registry.register(Box::new(this.proof.clone()))?;
+        registry.register(Box::new(this.repairs.clone()))?;
         registry.register(Box::new(this.leader.clone()))?;
         registry.register(Box::new(this.errors.clone()))?;
         registry.register(Box::new(this.state.clone()))?;
@@ -69,6 +117,10 @@ impl Metrics {
                 self.state.with_label_values(&labels).set(i64::from(datacenter.state == state));
             }
         }
+        let datacenter = service.conclusion.here.as_str();
+        self.overrides
+            .with_label_values(&[namespace, name, datacenter])
+            .set(i64::try_from(status.overrides.len()).unwrap_or(i64::MAX));
         for condition in &status.conditions {
             let labels = [namespace, name, condition.type_.as_str()];
             self.conditions.with_label_values(&labels).set(i64::from(condition.status == "True"));
@@ -88,10 +140,18 @@ impl Metrics {
         }
     }
 
+    /// Counts what became of an override.
+    pub(super) fn glass(&self, service: &Gathered, event: &str) {
+        let key = &service.pooling.key;
+        let labels = [key.namespace.as_str(), key.name.as_str(), service.conclusion.here.as_str(), event];
+        self.glass.with_label_values(&labels).inc();
+    }
+
     /// Starts over where a service is gone: its series go with it.
     pub(super) fn reset(&self) {
         self.state.reset();
         self.conditions.reset();
         self.drift.reset();
+        self.overrides.reset();
     }
 }

@@ -8,7 +8,7 @@ mod budgets;
 mod events;
 mod gather;
 mod metrics;
-mod probe;
+mod proof;
 mod scope;
 mod status;
 
@@ -23,14 +23,14 @@ use thiserror::Error;
 
 use crate::api::ServicePooling;
 use crate::cluster::{Kinds, View};
-use crate::config::Config;
+use crate::config::{Config, Enforcement};
 use crate::observe::Sources;
 use crate::runtime::Environment;
 use crate::runtime::tasks::essential;
 use apply::Apply;
-use gather::Gathered;
+use gather::{Gathered, Installation};
 use metrics::Metrics;
-use probe::Probed;
+use proof::Proved;
 use scope::Scope;
 
 /// Changes that come together are worked off together.
@@ -67,10 +67,8 @@ pub async fn run(env: Environment, config: Arc<Config>, sources: Arc<Sources>) -
     let metrics = Metrics::new(&env.registry).map_err(Error::Metrics)?;
     let following = sources.follow(&env.shutdown);
     let view = View::new(config.webhook.watch_silence);
-    view.follow(Kinds::ForStatus, &env.client, &env.shutdown);
+    view.follow(Kinds::ForStatus, &config.custom_kinds(), &env.client, &env.shutdown);
     essential("view", &env.shutdown, Arc::clone(&view).report(env.health.clone(), env.shutdown.clone()));
-    let probed = probe::start(&env, &config.controller.webhook_configuration);
-
     let name = config.controller.lease_name.clone();
     let failed = |error| Error::Lease(name.clone(), error);
     let lease = LeaseManagerBuilder::new(env.client.clone(), name.clone())
@@ -88,14 +86,21 @@ pub async fn run(env: Environment, config: Arc<Config>, sources: Arc<Sources>) -
     let ended = if acquired {
         tracing::info!(lease = name, "acting");
         metrics.leader.set(1);
+        let proved = proof::start(&env, &config, &metrics);
         let apply = Apply::new(env.client.clone(), metrics.clone());
+        let controller = &config.controller;
+        let place = Installation {
+            here: sources.here().to_owned(),
+            canary: controller.canary_namespace.clone(),
+            excluded: controller.registration.excluded_namespaces.clone(),
+            only_warns: config.enforcement == Enforcement::Warn,
+        };
         let mut worker = Worker {
             view,
             following,
-            probed,
+            proved,
             apply,
-            here: sources.here().to_owned(),
-            own: config.controller.namespace.clone(),
+            place,
             records: BTreeMap::new(),
             due: HashMap::new(),
             again: true,
@@ -121,10 +126,9 @@ pub async fn run(env: Environment, config: Arc<Config>, sources: Arc<Sources>) -
 struct Worker {
     view: Arc<View>,
     following: crate::observe::Following,
-    probed: tokio::sync::watch::Receiver<probe::Probed>,
+    proved: tokio::sync::watch::Receiver<Proved>,
     apply: Apply,
-    here: String,
-    own: String,
+    place: Installation,
     /// The namespaces of the release records of each service.
     records: BTreeMap<Key, BTreeSet<String>>,
     /// When time alone changes the status of a service.
@@ -137,7 +141,7 @@ impl Worker {
     /// Works off every change, for ever.
     async fn work(&mut self) {
         let (mut view, mut sources) = (self.view.news().listen(), self.following.news().listen());
-        let mut probed = self.probed.clone();
+        let mut proved = self.proved.clone();
         let mut full = Instant::now();
         let mut scope = Scope::all();
         loop {
@@ -145,7 +149,7 @@ impl Worker {
             let everything = tokio::select! {
                 _ = view.changed() => false,
                 _ = sources.changed() => false,
-                _ = probed.changed() => true,
+                _ = proved.changed() => true,
                 () = tokio::time::sleep(pause) => false,
             };
             tokio::time::sleep(COALESCE).await;
@@ -170,7 +174,7 @@ impl Worker {
             return DOUBT;
         }
         let now = Timestamp::now();
-        let probed = self.probed.borrow().clone();
+        let proved = self.proved.borrow().clone();
         let mut resources = self.view.resources();
         resources.sort_by(|(a, _), (b, _)| a.cmp(b));
         self.again = self.forget(&resources);
@@ -181,15 +185,15 @@ impl Worker {
                 self.due.remove(&key);
             }
             let wanted = |pooling: &Pooling| scope.concerns(pooling, due, now);
-            if let Some(service) = gather::gather(&self.view, &self.following, &self.here, &key, resource, wanted, now)
+            if let Some(service) = gather::gather(&self.view, &self.following, &self.place, &key, resource, wanted, now)
             {
-                self.again |= self.service(&service, &probed, now).await;
+                self.again |= self.service(&service, &proved, now).await;
             }
         }
         // Only now are the records of all services known: a label that one of them needs must not go for a moment.
         if scope.concerns_labels() {
             let records = self.records.values().flatten().cloned();
-            let labels = gather::labels(&self.view.read(), records, &self.own);
+            let labels = gather::labels(&self.view.read(), records, &self.place.excluded, &self.place.canary);
             self.again |= self.apply.labels(&labels).await;
         }
         let next = self.due.values().min().map(|due| due.duration_since(now));
@@ -198,7 +202,7 @@ impl Worker {
     }
 
     /// Writes what differs for one service. Returns whether something failed.
-    async fn service(&mut self, service: &Gathered, probed: &Probed, now: Timestamp) -> bool {
+    async fn service(&mut self, service: &Gathered, proved: &Proved, now: Timestamp) -> bool {
         let key = gather::key(service);
         let records = service.releases().map(|release| release.namespace.clone()).collect();
         self.records.insert(key.clone(), records);
@@ -209,8 +213,8 @@ impl Worker {
         let budgets = budgets::decide(&self.view.read(), std::slice::from_ref(service));
         let again = self.apply.budgets(&budgets).await;
         let before = self.apply.status_before(service);
-        let desired = status::desired(service, before.as_ref(), probed, now);
-        again | self.apply.status(service, before, desired).await
+        let desired = status::desired(service, before.as_ref(), proved, now);
+        again | self.apply.status(service, before, desired, now).await
     }
 
     /// Forgets services that are gone. Returns whether there were any.

@@ -5,18 +5,19 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use poolguard_policy::drift::Drift;
 use poolguard_policy::evidence::{Answer, Datacenter, Says, State};
+use poolguard_policy::overriding::Override;
 use poolguard_policy::pooling::Enforcement;
 
 use super::gather::Gathered;
-use super::probe::Probed;
+use super::proof::Proved;
 use crate::api::conditions::{CONSISTENT, Desired, GUARDED, READY, SERVING, SOURCES_READY, Truth, set_at};
-use crate::api::{DatacenterStatus, DriftStatus, EvidenceStatus, ServicePoolingStatus, WorkloadStatus};
+use crate::api::{DatacenterStatus, DriftStatus, EvidenceStatus, OverrideStatus, ServicePoolingStatus, WorkloadStatus};
 
 /// The status that a service should have.
 pub(super) fn desired(
     service: &Gathered,
     before: Option<&ServicePoolingStatus>,
-    probed: &Probed,
+    proved: &Proved,
     now: Timestamp,
 ) -> ServicePoolingStatus {
     let generation = service.resource.metadata.generation;
@@ -30,7 +31,7 @@ pub(super) fn desired(
             message: "the spec is accepted and followed".to_owned(),
         },
         serving(service),
-        guarded(service, probed),
+        guarded(service, proved),
         consistent(service),
         sources_ready(service),
     ] {
@@ -63,15 +64,32 @@ pub(super) fn desired(
         workloads,
         datacenters: service.conclusion.datacenters.iter().map(datacenter).collect(),
         drift: service.drifts.iter().map(drift).collect(),
+        overrides: service.overrides.iter().map(glass).collect(),
         conditions,
     }
 }
 
-/// When time alone changes the status: when a TTL runs out, or drift is accepted no longer.
+/// When time alone changes the status: when a TTL or an override runs out, or drift is accepted no longer.
 pub(super) fn next_change(service: &Gathered, now: Timestamp) -> Option<Timestamp> {
     let answers = service.conclusion.datacenters.iter().flat_map(|datacenter| &datacenter.answers);
     let accepted = service.drifts.iter().filter_map(|drift| drift.accepted.as_ref().map(|accepted| accepted.until));
-    answers.filter_map(|answer| answer.not_serving_after).chain(accepted).filter(|after| *after > now).min()
+    let overrides = service.overrides.iter().map(|glass| glass.until);
+    answers
+        .filter_map(|answer| answer.not_serving_after)
+        .chain(accepted)
+        .chain(overrides)
+        .filter(|after| *after > now)
+        .min()
+}
+
+fn glass(glass: &Override) -> OverrideStatus {
+    OverrideStatus {
+        name: glass.name.clone(),
+        requested_by: glass.requested_by.clone(),
+        reason: glass.because.clone(),
+        until: Time(whole_seconds(glass.until, false)),
+        summary: format!("{} until {}", glass.requested_by, glass.until.strftime("%FT%H:%MZ")),
+    }
 }
 
 fn drift(drift: &Drift) -> DriftStatus {
@@ -138,7 +156,7 @@ fn serving(service: &Gathered) -> Desired {
     Desired { kind: SERVING, status, reason, message }
 }
 
-fn guarded(service: &Gathered, probed: &Probed) -> Desired {
+fn guarded(service: &Gathered, proved: &Proved) -> Desired {
     let desired = |status: bool, reason, message: &str| Desired {
         kind: GUARDED,
         status: status.into(),
@@ -148,14 +166,31 @@ fn guarded(service: &Gathered, probed: &Probed) -> Desired {
     if service.pooling.enforcement == Enforcement::Warn {
         return desired(false, "WarnOnly", "spec.enforcement is Warn: removals are allowed with a warning");
     }
+    if service.only_warns {
+        let message = "the operator's configuration has enforcement: Warn: removals are allowed with a warning";
+        return desired(false, "WarnOnly", message);
+    }
+    if service.excluded {
+        return desired(
+            false,
+            "NamespaceExcluded",
+            "the operator's configuration excludes this namespace from the guard",
+        );
+    }
     if !service.labelled {
         return desired(false, "NamespaceNotLabelled", "the namespace does not bear the label that guards it yet");
     }
-    match probed {
-        Probed::Answers => desired(true, "Guarded", "removals are refused while it serves"),
-        Probed::Missing(why) => desired(false, "WebhookMissing", why),
-        Probed::Unreachable(why) => desired(false, "WebhookUnreachable", why),
-        Probed::NotYet => desired(false, "WebhookNotChecked", "whether the webhook answers is not known yet"),
+    match proved {
+        Proved::NotYet => desired(false, "WebhookNotChecked", "whether the webhook answers is not known yet"),
+        Proved::Down(finding) => desired(false, finding.kind.as_str(), &finding.message),
+        Proved::Up => match service.overrides.first() {
+            Some(glass) => {
+                let who =
+                    format!("{} has opened the guard until {}: {}", glass.requested_by, glass.until, glass.because);
+                desired(false, "Overridden", &who)
+            }
+            None => desired(true, "Guarded", "removals are refused while it serves"),
+        },
     }
 }
 

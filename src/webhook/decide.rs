@@ -11,6 +11,7 @@ use kube::{Client, Resource};
 use poolguard_policy::evidence::{Conclusion, Says};
 use poolguard_policy::given::{Known, Settings};
 use poolguard_policy::guarded::{Live, WorkloadRef};
+use poolguard_policy::overriding::{Override, OverrideRef};
 use poolguard_policy::pooling::{Key, Pooling, Watched};
 use poolguard_policy::request::{Body, Request};
 use poolguard_policy::rules::decide;
@@ -19,27 +20,38 @@ use poolguard_policy::verdict::Decision;
 use serde::de::DeserializeOwned;
 
 use super::flights::Flights;
-use crate::api;
+use crate::api::{self, PoolingOverride};
 use crate::cluster::View;
-use crate::cluster::slim::{WatchedDaemonSet, WatchedDeployment, WatchedReplicaSet, WatchedStatefulSet};
+use crate::cluster::slim::{
+    SlimCustom, WatchedCustom, WatchedDaemonSet, WatchedDeployment, WatchedReplicaSet, WatchedReplicationController,
+    WatchedStatefulSet,
+};
+use crate::config::CustomKind;
 use crate::observe::Sources;
 
 /// How long reading one workload may take: well under the webhook's own time-out.
 const READ: Duration = Duration::from_secs(2);
-/// The decision asks for workloads, then for evidence; more rounds would be a mistake of ours.
-const ROUNDS: usize = 4;
+/// The decision asks for workloads, then for overrides, then for evidence; more rounds would be a mistake of ours.
+const ROUNDS: usize = 6;
 
 /// Decides about requests.
 pub(super) struct Judge {
     view: Arc<View>,
     flights: Flights,
     settings: Settings,
+    custom: Vec<CustomKind>,
     client: Client,
 }
 
 impl Judge {
-    pub(super) fn new(view: Arc<View>, sources: Arc<Sources>, settings: Settings, client: Client) -> Self {
-        Self { view, flights: Flights::new(sources), settings, client }
+    pub(super) fn new(
+        view: Arc<View>,
+        sources: Arc<Sources>,
+        settings: Settings,
+        custom: Vec<CustomKind>,
+        client: Client,
+    ) -> Self {
+        Self { view, flights: Flights::new(sources), settings, custom, client }
     }
 
     /// This datacenter.
@@ -47,14 +59,14 @@ impl Judge {
         &self.settings.here
     }
 
-    /// Decides. What it says is final: neither `Ask` nor `Read`.
+    /// Decides. What it says is final: neither `Ask` nor `Read` nor `Confirm`.
     pub(super) async fn judge(&self, request: &Request) -> Decision {
         if let Some(doubts) = self.view.doubts() {
             return Decision::Fault(format!("the view of the cluster is not current: {doubts}"));
         }
-        let (mut conclusions, mut live) = (BTreeMap::new(), Live::new());
+        let (mut conclusions, mut live, mut overrides) = (BTreeMap::new(), Live::new(), BTreeMap::new());
         for _ in 0..ROUNDS {
-            let known = Known { conclusions: &conclusions, live: &live };
+            let known = Known { conclusions: &conclusions, live: &live, overrides: &overrides };
             let decision = decide(request, &self.view.read(), &self.settings, known, Timestamp::now());
             match decision {
                 Decision::Ask(keys) => {
@@ -67,12 +79,17 @@ impl Judge {
                 }
                 Decision::Read(references) => {
                     for reference in references {
-                        match tokio::time::timeout(READ, self.read(&reference)).await {
-                            Ok(Ok(workload)) => {
-                                live.insert(reference, workload);
-                            }
-                            Ok(Err(error)) => return Decision::Fault(format!("cannot read a workload: {error}")),
-                            Err(_) => return Decision::Fault("reading a workload took too long".to_owned()),
+                        match within("a workload", self.read(&reference)).await {
+                            Ok(workload) => drop(live.insert(reference, workload)),
+                            Err(fault) => return fault,
+                        }
+                    }
+                }
+                Decision::Confirm(references) => {
+                    for reference in references {
+                        match within("an override", self.confirm(&reference)).await {
+                            Ok(glass) => drop(overrides.insert(reference, glass)),
+                            Err(fault) => return fault,
                         }
                     }
                 }
@@ -110,12 +127,29 @@ impl Judge {
         }
     }
 
+    async fn confirm(&self, reference: &OverrideRef) -> Result<Option<Override>, kube::Error> {
+        let objects = Api::<PoolingOverride>::namespaced(self.client.clone(), &reference.namespace);
+        let found = objects.get_opt(&reference.name).await?;
+        Ok(found.and_then(|resource| api::pooling_override(&resource).ok()))
+    }
+
     async fn read(&self, reference: &WorkloadRef) -> Result<Option<Workload>, kube::Error> {
         match reference.kind {
             Kind::Deployment => self.get::<WatchedDeployment>(reference).await,
             Kind::StatefulSet => self.get::<WatchedStatefulSet>(reference).await,
             Kind::DaemonSet => self.get::<WatchedDaemonSet>(reference).await,
             Kind::ReplicaSet => self.get::<WatchedReplicaSet>(reference).await,
+            Kind::ReplicationController => self.get::<WatchedReplicationController>(reference).await,
+            Kind::Custom(kind) => {
+                let Some(custom) = self.custom.iter().find(|custom| custom.kind == kind) else { return Ok(None) };
+                let objects = Api::<WatchedCustom>::namespaced_with(
+                    self.client.clone(),
+                    &reference.namespace,
+                    &custom.api_resource(),
+                );
+                let found = objects.get_opt(&reference.name).await?;
+                Ok(found.map(|object| SlimCustom::from(object).workload(reference.kind)))
+            }
         }
     }
 
@@ -129,5 +163,14 @@ impl Judge {
     {
         let objects = Api::<K>::namespaced(self.client.clone(), &reference.namespace);
         Ok(objects.get_opt(&reference.name).await?.map(Into::into))
+    }
+}
+
+/// Reads one thing of the API server, in time.
+async fn within<T>(what: &str, reading: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Decision> {
+    match tokio::time::timeout(READ, reading).await {
+        Ok(Ok(read)) => Ok(read),
+        Ok(Err(error)) => Err(Decision::Fault(format!("cannot read {what}: {error}"))),
+        Err(_) => Err(Decision::Fault(format!("reading {what} took too long"))),
     }
 }

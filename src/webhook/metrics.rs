@@ -8,6 +8,7 @@ pub(super) struct Metrics {
     pub(super) reviews: IntCounterVec,
     pub(super) refusals: IntCounterVec,
     pub(super) permissions: IntCounterVec,
+    pub(super) warnings: IntCounterVec,
     pub(super) duration: HistogramVec,
 }
 
@@ -17,7 +18,7 @@ impl Metrics {
             reviews: IntCounterVec::new(
                 Opts::new(
                     "poolguard_reviews_total",
-                    "Reviews by door, decision (allowed, refused, fault) and reason; alert on decision=\"fault\".",
+                    "Reviews by door, decision (allowed, warned, refused, fault) and reason; alert on decision=\"fault\".",
                 ),
                 &["door", "decision", "reason", "dry_run"],
             )?,
@@ -28,7 +29,14 @@ impl Metrics {
             permissions: IntCounterVec::new(
                 Opts::new(
                     "poolguard_permissions_total",
-                    "Guarded removals that were allowed, on evidence or by trust, by service; for dashboards and audits.",
+                    "Guarded removals that were allowed, on evidence, by trust or by an override, by service; for dashboards and audits.",
+                ),
+                &["namespace", "service", "datacenter", "reason"],
+            )?,
+            warnings: IntCounterVec::new(
+                Opts::new(
+                    "poolguard_warnings_total",
+                    "Requests that would have been refused where the guard only warns, by service; look at it before it refuses.",
                 ),
                 &["namespace", "service", "datacenter", "reason"],
             )?,
@@ -44,6 +52,7 @@ impl Metrics {
         registry.register(Box::new(this.reviews.clone()))?;
         registry.register(Box::new(this.refusals.clone()))?;
         registry.register(Box::new(this.permissions.clone()))?;
+        registry.register(Box::new(this.warnings.clone()))?;
         registry.register(Box::new(this.duration.clone()))?;
         Ok(this)
     }

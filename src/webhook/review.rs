@@ -6,14 +6,15 @@
 
 use poolguard_policy::doors::{Door, Effect};
 use poolguard_policy::request::{Body, Object, Request};
+use poolguard_policy::state::Kind;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-use crate::api::{self, ServicePooling};
+use crate::api::{self, PoolingOverride, ServicePooling};
 use crate::cluster::slim::{
-    Plain, SlimBudget, SlimDaemonSet, SlimDeployment, SlimHttpRoute, SlimIngress, SlimPod, SlimReplicaSet, SlimScale,
-    SlimService, SlimStatefulSet,
+    Plain, SlimBudget, SlimCustom, SlimDaemonSet, SlimDeployment, SlimHttpRoute, SlimIngress, SlimPod, SlimReplicaSet,
+    SlimReplicationController, SlimScale, SlimService, SlimStatefulSet,
 };
 
 /// A review that cannot be answered: an HTTP 400.
@@ -89,11 +90,11 @@ pub struct Decoded {
     pub request: Option<Request>,
 }
 
-/// Decodes a review.
+/// Decodes a review. `further` are the doors of the configuration.
 ///
 /// # Errors
 /// Where it is not a review that can be answered.
-pub fn decode(body: &[u8]) -> Result<Decoded, Error> {
+pub fn decode(body: &[u8], further: &'static [Door]) -> Result<Decoded, Error> {
     let review: Review<'_> = serde_json::from_slice(body).map_err(Error::Json)?;
     let ours = review.kind.as_deref() == Some("AdmissionReview")
         && review.api_version.as_deref() == Some("admission.k8s.io/v1");
@@ -101,7 +102,7 @@ pub fn decode(body: &[u8]) -> Result<Decoded, Error> {
     let old = present(asked.old_object);
     let new = present(asked.object);
     let subresource = asked.sub_resource.as_deref().unwrap_or_default();
-    let Some(door) = door(&asked, subresource, old)? else {
+    let Some(door) = door(&asked, further, subresource, old)? else {
         return Ok(Decoded { uid: asked.uid, request: None });
     };
     let object = |which, raw: Option<&RawValue>| {
@@ -131,9 +132,15 @@ fn present(raw: Option<&RawValue>) -> Option<&RawValue> {
 }
 
 /// Secrets and ConfigMaps have two doors: that of a release record, and that of something a template names.
-fn door(asked: &Asked<'_>, subresource: &str, old: Option<&RawValue>) -> Result<Option<&'static Door>, Error> {
-    let find =
-        |record| Door::find(&asked.resource.group, &asked.resource.resource, subresource, &asked.operation, record);
+fn door(
+    asked: &Asked<'_>,
+    further: &'static [Door],
+    subresource: &str,
+    old: Option<&RawValue>,
+) -> Result<Option<&'static Door>, Error> {
+    let find = |record| {
+        Door::find(further, &asked.resource.group, &asked.resource.resource, subresource, &asked.operation, record)
+    };
     let Some(record) = find(true) else { return Ok(find(false)) };
     let plain: Option<Plain> = old
         .map(|raw| serde_json::from_str(raw.get()))
@@ -141,6 +148,7 @@ fn door(asked: &Asked<'_>, subresource: &str, old: Option<&RawValue>) -> Result<
         .map_err(|error| Error::Object { which: "oldObject", error })?;
     let is_record = plain.is_some_and(|plain| {
         plain.metadata.labels().get("owner").is_some_and(|owner| owner == "helm")
+            && plain.metadata.name().starts_with("sh.helm.release.v1.")
             && (record.resource == "configmaps" || plain.r#type.as_deref() == Some("helm.sh/release.v1"))
     });
     Ok(if is_record { Some(record) } else { find(false) })
@@ -160,6 +168,12 @@ fn object(door: &Door, raw: &RawValue, asked: &Asked<'_>) -> Result<(String, Obj
         (_, "statefulsets") => read!(SlimStatefulSet, |slim: SlimStatefulSet| Body::Workload(Box::new(slim.into()))),
         (_, "daemonsets") => read!(SlimDaemonSet, |slim: SlimDaemonSet| Body::Workload(Box::new(slim.into()))),
         (_, "replicasets") => read!(SlimReplicaSet, |slim: SlimReplicaSet| Body::Workload(Box::new(slim.into()))),
+        (_, "replicationcontrollers") => {
+            read!(SlimReplicationController, |slim: SlimReplicationController| Body::Workload(Box::new(slim.into())))
+        }
+        (Effect::RemoveWorkload | Effect::ScaleWorkload, resource) if !resource.contains('/') => {
+            read!(SlimCustom, |slim: SlimCustom| Body::Workload(Box::new(slim.workload(Kind::Custom(door.kind)))))
+        }
         (Effect::ScaleWorkload, _) => {
             let scale: SlimScale = serde_json::from_str(text)?;
             let plain: Plain = serde_json::from_str(text)?;
@@ -177,6 +191,12 @@ fn object(door: &Door, raw: &RawValue, asked: &Asked<'_>) -> Result<(String, Obj
                 .map_err(|error| error.to_string())
                 .and_then(|resource| api::pooling(&resource).map_err(|error| error.to_string()));
             (plain.metadata, Body::Pooling(pooling.map(Box::new)))
+        }
+        (Effect::CreateOverride, _) => {
+            let plain: Plain = serde_json::from_str(text)?;
+            let resource: PoolingOverride = serde_json::from_str(text)?;
+            let glass = api::pooling_override(&resource).map_err(serde::de::Error::custom)?;
+            (plain.metadata, Body::Override(glass))
         }
         _ => read!(Plain, |_| Body::Plain),
     };

@@ -15,9 +15,13 @@ use axum::routing::post;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use poolguard_policy::doors::Door;
+use poolguard_policy::overriding::Override;
+use poolguard_policy::pooling::Key;
 use poolguard_policy::request::Request;
 use poolguard_policy::rules::by_garbage_collector;
 use poolguard_policy::verdict::{Allowed, Decision, Reason, Refusal};
+use poolguard_policy::words::cut;
 use tokio::sync::mpsc;
 
 use super::decide::Judge;
@@ -32,28 +36,49 @@ const BODY_LIMIT: usize = 7 << 20;
 const DRAIN: Duration = Duration::from_secs(12);
 /// The reason of an Event about a removal that happens as soon as it may.
 const REMOVAL_PENDING: &str = "RemovalPending";
+/// The reason of an Event about a removal that an override let pass.
+const OVERRIDE_USED: &str = "OverrideUsed";
+/// The longest note of an Event that the API server takes is 1,024 bytes.
+const NOTE: usize = 1000;
 /// Events that wait to be written; when it is full, further ones are left out.
 const EVENTS: usize = 64;
 
 #[derive(Clone)]
 struct Shared {
     judge: Arc<Judge>,
+    /// The doors of the configuration.
+    further: &'static [Door],
     metrics: Metrics,
     events: mpsc::Sender<Told>,
 }
 
 /// What an Event is made of.
 struct Told {
-    refusal: Refusal,
-    /// The garbage collector asked, and asks again until it may.
-    pending: bool,
+    service: Key,
+    reason: &'static str,
+    note: String,
+    action: &'static str,
+}
+
+impl Told {
+    fn refusal(request: &Request, refusal: &Refusal) -> Self {
+        let first = refusal.message.lines().next().unwrap_or_default().to_owned();
+        // The garbage collector asks again until it may.
+        let (reason, note) = if by_garbage_collector(request) {
+            let again = "Its owner is gone: the garbage collector tries again until the service is depooled.";
+            (REMOVAL_PENDING, format!("{first} {again}"))
+        } else {
+            (refusal.reason.as_str(), first)
+        };
+        Self { service: refusal.service.clone(), reason, note, action: "Refuse" }
+    }
 }
 
 /// The routes.
-pub(super) fn router(judge: Judge, metrics: Metrics, env: &Environment) -> Router {
+pub(super) fn router(judge: Judge, further: &'static [Door], metrics: Metrics, env: &Environment) -> Router {
     let (events, refusals) = mpsc::channel(EVENTS);
     tokio::spawn(publish(env.client.clone(), refusals));
-    let shared = Shared { judge: Arc::new(judge), metrics, events };
+    let shared = Shared { judge: Arc::new(judge), further, metrics, events };
     Router::new()
         .route("/validate", post(validate).layer(DefaultBodyLimit::max(BODY_LIMIT)).with_state(shared))
         .merge(admin::health_router(env.health.clone()))
@@ -77,7 +102,7 @@ pub(super) async fn serve(
 
 async fn validate(State(shared): State<Shared>, body: Bytes) -> Response {
     let start = Instant::now();
-    let decoded = match decode(&body) {
+    let decoded = match decode(&body, shared.further) {
         Ok(decoded) => decoded,
         Err(error) => {
             shared.count("none", "fault", "BadReview", false, start);
@@ -92,28 +117,38 @@ async fn validate(State(shared): State<Shared>, body: Bytes) -> Response {
     let door = request.door.entry;
     match shared.judge.judge(&request).await {
         Decision::Allow(allowed) => {
-            shared.count(door, "allowed", allowed.reason.as_str(), request.dry_run, start);
-            if !request.dry_run {
-                shared.permit(&allowed);
-            }
-            let service = allowed.service.map(|key| key.to_string());
-            let audit = audit(&shared, service, "allowed", allowed.reason.as_str());
+            // A removal that was only warned about is counted with the reason that it would have been refused with.
+            let (decision, reason) = match allowed.warned {
+                Some(reason) => ("warned", reason),
+                None => ("allowed", allowed.reason),
+            };
+            shared.count(door, decision, reason.as_str(), request.dry_run, start);
+            shared.permit(&request, &allowed);
+            let mut audit = audit(&shared, allowed.service.as_ref(), decision, reason.as_str());
+            audit.extend(allowed.glass.as_ref().map(|glass| ("override", told_for_audit(glass))));
             json(&Answer::allow(&decoded.uid, &allowed.warnings, &audit))
         }
         Decision::Refuse(refusal) => {
             let reason = refusal.reason.as_str();
             shared.count(door, "refused", reason, request.dry_run, start);
             shared.tell(&request, &refusal);
-            let audit = audit(&shared, Some(refusal.service.to_string()), "refused", reason);
+            let audit = audit(&shared, Some(&refusal.service), "refused", reason);
             json(&Answer::refuse(&decoded.uid, refusal.code, &refusal.message, &refusal.warnings, &audit))
         }
         Decision::Fault(why) => shared.fault(door, &request, &why, start),
-        Decision::Ask(_) | Decision::Read(_) => shared.fault(door, &request, "the decision is not final", start),
+        Decision::Ask(_) | Decision::Read(_) | Decision::Confirm(_) => {
+            shared.fault(door, &request, "the decision is not final", start)
+        }
     }
 }
 
-fn audit(shared: &Shared, service: Option<String>, decision: &str, reason: &str) -> Vec<(&'static str, String)> {
-    let service = service.map(|service| ("service", service));
+/// Who breaks, or broke, the glass.
+fn told_for_audit(glass: &Override) -> String {
+    format!("{} by {} until {}: {}", glass.name, glass.requested_by, glass.until, glass.because)
+}
+
+fn audit(shared: &Shared, service: Option<&Key>, decision: &str, reason: &str) -> Vec<(&'static str, String)> {
+    let service = service.map(|service| ("service", service.to_string()));
     let rest = [
         ("datacenter", shared.judge.here().to_owned()),
         ("decision", decision.to_owned()),
@@ -131,14 +166,48 @@ impl Shared {
         self.metrics.duration.with_label_values(&[decision]).observe(start.elapsed().as_secs_f64());
     }
 
-    /// One count by service for a removal that was guarded, and allowed.
-    fn permit(&self, allowed: &Allowed) {
-        if let (Some(service), Reason::NotServing | Reason::Trusted | Reason::WarnOnly) =
-            (&allowed.service, allowed.reason)
-        {
-            let labels =
-                [service.namespace.as_str(), service.name.as_str(), self.judge.here(), allowed.reason.as_str()];
-            self.metrics.permissions.with_label_values(&labels).inc();
+    /// One count by service for a removal that was guarded, and allowed, and an Event where somebody has broken the glass. A dry
+    /// run leaves neither.
+    fn permit(&self, request: &Request, allowed: &Allowed) {
+        let guarded = matches!(
+            allowed.reason,
+            Reason::NotServing | Reason::Trusted | Reason::WarnOnly | Reason::Overridden | Reason::OverrideCreated
+        );
+        let Some(service) = allowed.service.as_ref().filter(|_| guarded && !request.dry_run) else { return };
+        let labels = |reason: Reason| {
+            [service.namespace.as_str(), service.name.as_str(), self.judge.here(), reason.as_str()].map(str::to_owned)
+        };
+        if allowed.reason != Reason::OverrideCreated {
+            self.metrics.permissions.with_label_values(&labels(allowed.reason)).inc();
+        }
+        if let Some(reason) = allowed.warned {
+            self.metrics.warnings.with_label_values(&labels(reason)).inc();
+        }
+        if let Some(glass) = &allowed.glass {
+            tracing::warn!(
+                service = %service,
+                datacenter = self.judge.here(),
+                user = request.user,
+                verb = request.door.operation.as_str(),
+                resource = request.door.resource,
+                object = request.name,
+                reason = allowed.reason.as_str(),
+                by = told_for_audit(glass),
+                "the glass is broken"
+            );
+        }
+        if let (Reason::Overridden, Some(glass)) = (allowed.reason, &allowed.glass) {
+            let note = format!(
+                "{} {} {} by {} was let pass by override {}: {}",
+                request.door.operation.as_str(),
+                request.door.resource,
+                request.name,
+                request.user,
+                glass.name,
+                glass.because
+            );
+            let told = Told { service: service.clone(), reason: OVERRIDE_USED, note, action: "Allow" };
+            let _ = self.events.try_send(told);
         }
     }
 
@@ -166,7 +235,7 @@ impl Shared {
             "refused"
         );
         // A full queue costs an Event, never a verdict.
-        let _ = self.events.try_send(Told { refusal: refusal.clone(), pending: by_garbage_collector(request) });
+        let _ = self.events.try_send(Told::refusal(request, refusal));
     }
 
     fn fault(&self, door: &str, request: &Request, why: &str, start: Instant) -> Response {
@@ -183,28 +252,22 @@ fn json(answer: &Answer<'_>) -> Response {
     }
 }
 
-/// Writes an Event for each refusal. Losing the right to do so changes no verdict.
+/// Writes Events. Losing the right to do so changes no verdict.
 async fn publish(client: kube::Client, mut refusals: mpsc::Receiver<Told>) {
     let recorder = Recorder::new(client, Reporter::from("poolguard-webhook"));
-    while let Some(Told { refusal, pending }) = refusals.recv().await {
+    while let Some(Told { service, reason, note, action }) = refusals.recv().await {
         let reference = k8s_openapi::api::core::v1::ObjectReference {
             api_version: Some("poolguard.dev/v1alpha1".to_owned()),
             kind: Some(<ServicePooling as kube::Resource>::kind(&()).into_owned()),
-            namespace: Some(refusal.service.namespace.clone()),
-            name: Some(refusal.service.name.clone()),
+            namespace: Some(service.namespace),
+            name: Some(service.name),
             ..Default::default()
-        };
-        let first = refusal.message.lines().next().unwrap_or_default();
-        let note = if pending {
-            format!("{first} Its owner is gone: the garbage collector tries again until the service is depooled.")
-        } else {
-            first.to_owned()
         };
         let event = Event {
             type_: EventType::Warning,
-            reason: if pending { REMOVAL_PENDING.to_owned() } else { refusal.reason.as_str().to_owned() },
-            note: Some(note),
-            action: "Refuse".to_owned(),
+            reason: reason.to_owned(),
+            note: Some(cut(&note, NOTE)),
+            action: action.to_owned(),
             secondary: None,
         };
         if let Err(error) = recorder.publish(&event, &reference).await {

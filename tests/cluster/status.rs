@@ -73,7 +73,12 @@ fn the_registration_in_force_is_the_one_that_the_door_table_says() {
         .get(&["validatingwebhookconfiguration", "poolguard"])
         .expect("the configuration that the chart made");
     let live = live["webhooks"].as_array().expect("webhooks");
-    let wanted = poolguard::webhook::registration::webhooks();
+    let wanted = poolguard::registration::webhooks(&poolguard_policy::doors::custom(
+        ("example.dev", "v1alpha1"),
+        "rollouts",
+        "rollouts/scale",
+        "Rollout",
+    ));
     assert_eq!(live.len(), wanted.len());
     for (live, wanted) in live.iter().zip(&wanted) {
         for field in ["name", "rules", "failurePolicy", "sideEffects", "matchPolicy", "matchConditions"] {

@@ -5,6 +5,16 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
+{{- /* Never guarded, whatever a label says: what has to work for the guard to work. */ -}}
+{{- define "poolguard.excluded" -}}
+{{- concat (list "kube-system" .Release.Namespace) .Values.webhook.excludedNamespaces | toJson -}}
+{{- end }}
+
+{{- /* An installation that only warns is in nobody's way while it is down either. */ -}}
+{{- define "poolguard.failurePolicy" -}}
+{{- if eq .Values.enforcement "Warn" }}Ignore{{ else }}{{ .Values.webhook.failurePolicy }}{{ end -}}
+{{- end }}
+
 {{- define "poolguard.config" -}}
 datacenter: {{ required "set datacenter: the name of the datacenter that this cluster is in, as the sources of truth write it (--set datacenter=eqiad)" .Values.datacenter }}
 {{- with .Values.contact }}
@@ -14,8 +24,20 @@ runbookURL: {{ .Values.runbookURL | quote }}
 sources: {{ .Values.sources | toJson }}
 networks: {{ .Values.networks | toJson }}
 trustedIdentities: {{ .Values.trustedIdentities | toJson }}
+customWorkloads: {{ .Values.customWorkloads | toJson }}
+enforcement: {{ .Values.enforcement }}
 evidenceTimeout: {{ .Values.evidenceTimeout }}
-controller: {namespace: {{ .Release.Namespace }}, leaseName: poolguard-controller, webhookConfiguration: poolguard}
+controller:
+  namespace: {{ .Release.Namespace }}
+  leaseName: poolguard-controller
+  webhookConfiguration: poolguard
+  canaryNamespace: {{ .Values.canary.namespace }}
+  registration:
+    failurePolicy: {{ include "poolguard.failurePolicy" . }}
+    timeoutSeconds: {{ .Values.webhook.timeoutSeconds }}
+    excludedNamespaces: {{ include "poolguard.excluded" . }}
+    url: {{ .Values.webhook.url | quote }}
+    caBundle: {{ .Values.webhook.caBundle | quote }}
 log: {{ .Values.log | toJson }}
 {{- end }}
 

@@ -41,6 +41,10 @@ fn budget(metadata: &Meta, generation: Option<i64>, spec: &BudgetSpec, status: &
         floor_is_zero: is(&spec.min_available, 0, "0%")
             || is(&spec.max_unavailable, i32::MAX, "100%")
             || (spec.min_available.is_none() && spec.max_unavailable.is_none()),
+        max_unavailable: match spec.max_unavailable {
+            Some(IntOrString::Int(most)) => Some(most),
+            _ => None,
+        },
     }
 }
 

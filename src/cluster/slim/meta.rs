@@ -12,6 +12,7 @@ use serde::Deserialize;
 #[serde(rename_all = "camelCase", default)]
 pub struct Meta {
     pub(crate) name: Option<String>,
+    pub(crate) namespace: Option<String>,
     pub(crate) labels: Option<Labels>,
     pub(crate) annotations: Option<BTreeMap<String, String>>,
     pub(crate) deletion_timestamp: Option<serde::de::IgnoredAny>,
@@ -52,6 +53,7 @@ impl From<&ObjectMeta> for Meta {
         let ours = |(key, _): &(&String, &String)| key.as_str() == RELEASE_NAME || key.as_str() == RELEASE_NAMESPACE;
         Self {
             name: meta.name.clone(),
+            namespace: meta.namespace.clone(),
             labels: meta.labels.clone(),
             annotations: meta
                 .annotations

@@ -44,6 +44,7 @@ impl From<SlimPod> for Pod {
             containers_ready: holds("ContainersReady"),
             finished: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
             node: spec.node_name,
+            terminating: metadata.deletion_timestamp.is_some(),
             labels: metadata.labels.unwrap_or_default(),
         }
     }

@@ -10,7 +10,7 @@ use super::meta::Meta;
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Template {
+pub struct Template {
     pub(super) metadata: Meta,
     pub(super) spec: TemplateSpec,
 }

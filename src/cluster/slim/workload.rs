@@ -1,10 +1,12 @@
 //! Deployments, StatefulSets, DaemonSets and ReplicaSets.
 
 use k8s_openapi::api::apps::v1 as apps;
+use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::Resource;
-use poolguard_policy::state::{Kind, Replacement, Workload};
+use poolguard_policy::selector::Labels;
+use poolguard_policy::state::{Kind, References, Replacement, Workload};
 use serde::Deserialize;
 
 use super::meta::Meta;
@@ -22,8 +24,45 @@ struct WorkloadSpec {
     replicas: Option<i32>,
     template: Template,
     ordinals: Option<Ordinals>,
+    volume_claim_templates: Option<Vec<ClaimTemplate>>,
     strategy: Option<Strategy>,
     update_strategy: Option<Strategy>,
+}
+
+slim!(SlimReplicationController, WatchedReplicationController, core::ReplicationController, { spec: WorkloadSpec, status: WorkloadStatus });
+
+/// Of a review: a custom workload.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct SlimCustom {
+    pub(crate) metadata: Meta,
+    spec: CustomSpec,
+    status: WorkloadStatus,
+}
+
+/// Of a watch: a custom workload.
+pub type WatchedCustom = kube::core::Object<CustomSpec, WorkloadStatus>;
+
+/// The spec of a custom workload. Where it has no template of its own, its selector says what its pods look like.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct CustomSpec {
+    replicas: Option<i32>,
+    template: Option<Template>,
+    selector: Option<Selecting>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Selecting {
+    match_labels: Labels,
+}
+
+/// A template of claims, of which each pod of a StatefulSet gets one.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct ClaimTemplate {
+    metadata: Meta,
 }
 
 /// How pods are replaced: `strategy` of a Deployment, `updateStrategy` of the others.
@@ -62,9 +101,10 @@ struct Ordinals {
     start: i32,
 }
 
+/// The status of a workload.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct WorkloadStatus {
+pub struct WorkloadStatus {
     replicas: Option<i32>,
     ready_replicas: Option<i32>,
     desired_number_scheduled: Option<i32>,
@@ -87,12 +127,15 @@ fn workload(
         condition.r#type == "Progressing" && condition.reason.as_deref() == Some("NewReplicaSetAvailable")
     });
     let count = |number: Option<i32>| number.unwrap_or_default();
-    let WorkloadSpec { replicas, template, ordinals, strategy, update_strategy } = spec;
+    let WorkloadSpec { replicas, template, ordinals, volume_claim_templates, strategy, update_strategy } = spec;
     let wanted = if daemon { count(status.desired_number_scheduled) } else { replicas.unwrap_or(1) };
     let strategy = strategy.or(update_strategy).unwrap_or_default();
+    let name = metadata.name();
+    let claims = volume_claim_templates.iter().flatten().map(|claim| format!("{}-{name}-", claim.metadata.name()));
+    let references = References { claim_prefixes: claims.collect(), ..references(&template.spec) };
     Workload {
         kind,
-        name: metadata.name(),
+        name,
         controller: metadata.controller(),
         release: metadata.release(),
         template_labels: template.metadata.labels(),
@@ -102,7 +145,7 @@ fn workload(
         ready: count(if daemon { status.number_ready } else { status.ready_replicas }),
         first_ordinal: ordinals.map_or(0, |ordinals| ordinals.start),
         never_up: kind == Kind::Deployment && matches!(revision, None | Some("1")) && !came_up,
-        references: references(&template.spec),
+        references,
         placement: placement(&template.spec),
     }
 }
@@ -131,4 +174,25 @@ workloads! {
     SlimStatefulSet, WatchedStatefulSet, Kind::StatefulSet;
     SlimDaemonSet, WatchedDaemonSet, Kind::DaemonSet;
     SlimReplicaSet, WatchedReplicaSet, Kind::ReplicaSet;
+    SlimReplicationController, WatchedReplicationController, Kind::ReplicationController;
+}
+
+impl SlimCustom {
+    /// As the policy sees it.
+    pub fn workload(self, kind: Kind) -> Workload {
+        let CustomSpec { replicas, template, selector } = self.spec;
+        let template = template.unwrap_or_else(|| {
+            let labels = selector.unwrap_or_default().match_labels;
+            Template { metadata: Meta { labels: Some(labels), ..Meta::default() }, ..Template::default() }
+        });
+        let spec = WorkloadSpec { replicas, template, ..WorkloadSpec::default() };
+        workload(kind, self.metadata, None, spec, &self.status)
+    }
+}
+
+impl From<WatchedCustom> for SlimCustom {
+    fn from(watched: WatchedCustom) -> Self {
+        let WatchedCustom { types: _, metadata, spec, status } = watched;
+        Self { metadata: Meta::from(&metadata), spec, status: status.unwrap_or_default() }
+    }
 }

@@ -145,6 +145,7 @@ impl World {
                 {"name": "wire-prometheus", "prometheus": traffic(&prometheus.url)},
             ]),
             networks: json!(networks),
+            enforcement: "Enforce",
         };
         let operator = Operator::install_with(&eqiad, &truth, binary()).expect("poolguard");
         Self {

@@ -16,6 +16,10 @@ use crate::wait::wait_for;
 
 const STAGES: &str = include_str!("../manifests/kwok.yaml");
 const CLUSTER: &str = include_str!("../manifests/cluster.yaml");
+const AUDIT: &str = include_str!("../manifests/audit.yaml");
+
+/// What scales to zero is refused while it serves, so it has to be possible.
+const GATES: &str = "--feature-gates=HPAScaleToZero=true";
 
 /// How long a control plane may take to come up on a loaded machine.
 const START: Duration = Duration::from_secs(60);
@@ -27,6 +31,15 @@ pub enum Who {
     Admin,
     /// A deployer: role `admin` in the service namespaces.
     Deployer,
+}
+
+/// As whom the controllers of the controller-manager work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Controllers {
+    /// Each by a ServiceAccount of its own.
+    Apart,
+    /// All as `system:kube-controller-manager`.
+    AsOne,
 }
 
 /// The ports of a datacenter.
@@ -59,14 +72,28 @@ impl Datacenter {
     /// # Errors
     /// If a process ends or does not come up, with the end of its log.
     pub fn start(run: Arc<Run>, programs: &Programs, name: &str, ports: DatacenterPorts) -> Result<Self> {
+        Self::start_with(run, programs, name, ports, Controllers::Apart)
+    }
+
+    /// The same, with controllers that are told apart or not.
+    ///
+    /// # Errors
+    /// If a process ends or does not come up, with the end of its log.
+    pub fn start_with(
+        run: Arc<Run>,
+        programs: &Programs,
+        name: &str,
+        ports: DatacenterPorts,
+        controllers: Controllers,
+    ) -> Result<Self> {
         let folder = run.subfolder(name)?;
         let server = format!("https://127.0.0.1:{}", ports.api);
         let this = Self { name: name.to_owned(), folder, server, programs: programs.clone(), run };
-        this.control_plane(ports).with_context(|| format!("cannot start the control plane of {name}"))?;
+        this.control_plane(ports, controllers).with_context(|| format!("cannot start the control plane of {name}"))?;
         Ok(this)
     }
 
-    fn control_plane(&self, ports: DatacenterPorts) -> Result<()> {
+    fn control_plane(&self, ports: DatacenterPorts, controllers: Controllers) -> Result<()> {
         let pki = self.folder.join("pki");
         let authority = Authority::new(pki.clone(), "datacenter")?;
         let serving = authority.sign("apiserver", Subject::Server(&["kubernetes", "kubernetes.default.svc"]))?;
@@ -94,9 +121,14 @@ impl Datacenter {
                 .arg(format!("--initial-advertise-peer-urls={peer}"))
                 .arg(format!("--initial-cluster=default={peer}"));
         })?;
+        let policy = self.folder.join("audit-policy.yaml");
+        fs::write(&policy, AUDIT).context("cannot write the audit policy")?;
         let api_pid = self.spawn("kube-apiserver", |command| {
             command
                 .arg(format!("--etcd-servers={etcd}"))
+                .arg(format!("--audit-policy-file={}", policy.display()))
+                .arg(format!("--audit-log-path={}", self.audit_log().display()))
+                .arg(GATES)
                 .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
                 .arg(format!("--secure-port={}", ports.api))
                 .arg(format!("--tls-cert-file={}", serving.0.display()))
@@ -119,7 +151,8 @@ impl Datacenter {
         self.spawn("kube-controller-manager", |command| {
             command
                 .arg(own("controller-manager.kubeconfig"))
-                .args(["--secure-port=0", "--leader-elect=false", "--use-service-account-credentials=true"])
+                .arg(format!("--use-service-account-credentials={}", controllers == Controllers::Apart))
+                .args(["--secure-port=0", "--leader-elect=false", "--horizontal-pod-autoscaler-sync-period=2s", GATES])
                 .arg(format!("--service-account-private-key-file={}", tokens.0.display()))
                 .arg(format!("--root-ca-file={}", authority.file().display()));
         })?;
@@ -177,6 +210,11 @@ impl Datacenter {
             Who::Admin => "kubeconfig",
             Who::Deployer => "deployer.kubeconfig",
         })
+    }
+
+    /// Who asked for what, and what the webhook noted of it: one JSON object a line.
+    pub fn audit_log(&self) -> PathBuf {
+        self.folder.join("audit.log")
     }
 
     /// The certificate of the authority that the API server's certificate is from.

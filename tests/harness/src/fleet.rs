@@ -17,6 +17,9 @@ use crate::wait::wait_for;
 /// The datacenters, in the order of the 2021 outage: the one that was taken out, and the other.
 pub const NAMES: [&str; 2] = ["eqiad", "codfw"];
 
+/// A kind that only an operator's configuration makes a workload.
+pub const ROLLOUTS: &str = include_str!("../manifests/rollouts.yaml");
+
 /// Two datacenters that share conftool.
 #[derive(Debug)]
 pub struct Fleet {
@@ -97,6 +100,7 @@ impl Fleet {
         let routes = gateway_api()?;
         for datacenter in [&eqiad, &codfw] {
             datacenter.apply_file(&routes)?;
+            datacenter.apply(ROLLOUTS)?;
         }
         Ok(Self { eqiad, codfw, conftool, conftool_etcd, took: start.elapsed(), programs: programs.clone(), run })
     }

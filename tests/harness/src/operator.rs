@@ -29,6 +29,7 @@ const READY: Duration = Duration::from_secs(30);
 pub struct Operator {
     datacenter: String,
     folder: PathBuf,
+    ca_bundle: String,
     binary: PathBuf,
     ports: OperatorPorts,
     /// Held, so that nobody takes a port while its process is stopped.
@@ -50,6 +51,13 @@ pub struct Truth {
     pub sources: Value,
     /// `networks`
     pub networks: Value,
+    /// `Enforce` or `Warn`, for the whole installation.
+    pub enforcement: &'static str,
+}
+
+/// The custom workload that scenarios use.
+pub fn custom_workloads() -> Value {
+    json!([{"group": "example.dev", "version": "v1alpha1", "resource": "rollouts", "kind": "Rollout"}])
 }
 
 impl Truth {
@@ -58,7 +66,7 @@ impl Truth {
         let source = json!({"name": "conftool", "conftool": {
             "endpoints": [endpoint], "namespace": "/conftool/v1", "propagation": "0s",
         }});
-        Self { sources: json!([source]), networks: json!([]) }
+        Self { sources: json!([source]), networks: json!([]), enforcement: "Enforce" }
     }
 
     /// conftool's etcd, gdnsd, and this datacenter's Prometheus.
@@ -75,7 +83,7 @@ impl Truth {
                 "url": edge.prometheus(datacenter), "interval": "500ms",
             }}));
         }
-        Self { sources, networks: json!(networks) }
+        Self { sources, networks: json!(networks), enforcement: "Enforce" }
     }
 }
 
@@ -108,6 +116,8 @@ impl Operator {
         fs::copy(key, tls.join("tls.key")).context("cannot copy the key")?;
         let values = json!({
             "datacenter": datacenter.name,
+            "customWorkloads": custom_workloads(),
+            "enforcement": truth.enforcement,
             "webhook": {
                 "url": format!("https://127.0.0.1:{}", ports.webhook),
                 "caBundle": base64(authority.pem.as_bytes()),
@@ -134,6 +144,7 @@ impl Operator {
         let this = Self {
             datacenter: datacenter.name.clone(),
             folder,
+            ca_bundle: base64(authority.pem.as_bytes()),
             binary: binary.to_path_buf(),
             ports,
             _held: held,
@@ -151,6 +162,10 @@ impl Operator {
         Ok(this)
     }
 
+    fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.ports.webhook)
+    }
+
     fn configure(&self, datacenter: &Datacenter, process: &str, truth: &Truth) -> Result<()> {
         let account = format!("poolguard-{process}");
         let token = datacenter.kubectl(&["-n", NAMESPACE, "create", "token", &account, "--duration=24h"])?.success()?;
@@ -165,7 +180,12 @@ impl Operator {
             "networks": truth.networks,
             "webhook": {"listen": format!("127.0.0.1:{}", self.ports.webhook)},
             "metrics": {"listen": format!("127.0.0.1:{}", self.metrics_port(process))},
-            "controller": {"namespace": NAMESPACE},
+            "customWorkloads": custom_workloads(),
+            "enforcement": truth.enforcement,
+            "controller": {"namespace": NAMESPACE, "proofInterval": "1s", "registration": {
+                "failurePolicy": if truth.enforcement == "Warn" { "Ignore" } else { "Fail" },
+                "excludedNamespaces": ["kube-system", NAMESPACE], "url": self.url(), "caBundle": self.ca_bundle,
+            }},
             "log": {"format": "text"},
         });
         fs::write(self.folder.join(format!("{process}.yaml")), format!("{config:#}\n"))

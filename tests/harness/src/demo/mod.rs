@@ -36,10 +36,9 @@ fn guarded(stage: &Stage<'_>) -> Result<()> {
     let (reporter, datacenter) = (stage.reporter, &stage.fleet.eqiad);
     reporter.line(
         Tone::Heading,
-        "2021-11-25, eqiad: all services are to be deployed again with Helm 3, and believed to be served from codfw.",
+        "2021-11-25, eqiad, with Poolguard: all services are to be deployed again, and believed to be served from codfw.",
     );
     stage.show_poolings()?;
-    reporter.line(Tone::Heading, "The migration, with Poolguard:");
     for service in &SERVICES[..4] {
         stage.uninstalled("helm3", service.name, "main")?;
     }

@@ -3,17 +3,17 @@
 //! Never: a wildcard, or anything that depends on an installation. The chart adds where the webhook is, the release's
 //! namespace, and what its values say.
 
-use poolguard_policy::doors::{DOORS, ENTRIES, Entry, Selection};
+use poolguard_policy::doors::{DOORS, Door, ENTRIES, Entry, Selection};
 use serde_json::{Value, json};
 
 use crate::api::PROTECTED_LABEL;
 
-/// The webhooks of the configuration, each without `clientConfig`.
-pub fn webhooks() -> Vec<Value> {
-    ENTRIES.iter().map(webhook).collect()
+/// The webhooks of the configuration, each without `clientConfig`; `further` are the doors of custom workloads.
+pub fn webhooks(further: &[Door]) -> Vec<Value> {
+    ENTRIES.iter().map(|entry| webhook(entry, further)).collect()
 }
 
-fn webhook(entry: &Entry) -> Value {
+fn webhook(entry: &Entry, further: &[Door]) -> Value {
     let mut rules: Vec<(&str, &str, Vec<&str>, Vec<&str>)> = Vec::new();
     for door in DOORS.iter().filter(|door| door.entry == entry.name) {
         let operation = door.operation.as_str();
@@ -34,8 +34,14 @@ fn webhook(entry: &Entry) -> Value {
         }
     }
     let scope = if entry.cluster_scoped { "Cluster" } else { "Namespaced" };
+    // Those of the configuration stay apart, as the chart adds them.
+    let further = further
+        .iter()
+        .filter(|door| door.entry == entry.name)
+        .map(|door| (door.group, door.version, vec![door.resource], vec![door.operation.as_str()]));
     let rules: Vec<Value> = merged
         .into_iter()
+        .chain(further)
         .map(|(group, version, resources, operations)| {
             json!({
                 "apiGroups": [group], "apiVersions": [version], "resources": resources,

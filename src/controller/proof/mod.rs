@@ -1,0 +1,149 @@
+//! Whether the guard is really up: proved, not believed. Through the real API server, one dry run for each webhook entry in the
+//! canary's namespace must be refused with the canary's own words, and the registration in force must be the one that the door
+//! table says.
+//!
+//! Never: a deleted or edited registration made again or overwritten. Whoever opens the guard in an emergency must not be
+//! fought; it is told. Only `caBundle` is mended, by a field manager of its own.
+
+mod attempts;
+mod canary;
+mod registration;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::Client;
+use poolguard_policy::doors::{Door, ENTRIES};
+use tokio::sync::watch;
+
+use super::metrics::Metrics;
+use crate::config::Config;
+use crate::runtime::Environment;
+use crate::runtime::tasks::essential;
+
+/// The pause while the guard is not up: somebody waits for it.
+const IMPATIENT: Duration = Duration::from_secs(1);
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Proved {
+    /// Nothing yet.
+    NotYet,
+    /// Every entry refused, and the registration is as it should be.
+    Up,
+    /// It is not up.
+    Down(Finding),
+}
+
+/// What is wrong, the gravest of all that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Finding {
+    pub(super) kind: Kind,
+    pub(super) message: String,
+}
+
+/// Kinds of findings, the gravest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    /// There is no registration, or it lacks entries.
+    Missing,
+    /// The API server cannot reach the webhook.
+    Unreachable,
+    /// The registration differs from what it should be.
+    Differs,
+    /// Something passed that should have been refused.
+    NotRefused,
+    /// A proof could not be tried: a right or an object is missing.
+    NotProvable,
+}
+
+impl Kind {
+    /// The reason of the condition `Guarded`.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "WebhookMissing",
+            Self::Unreachable => "WebhookUnreachable",
+            Self::Differs => "RegistrationDiffers",
+            Self::NotRefused => "NotRefused",
+            Self::NotProvable => "NotProvable",
+        }
+    }
+}
+
+/// Proves until a stop is requested.
+pub(super) fn start(env: &Environment, config: &Arc<Config>, metrics: &Metrics) -> watch::Receiver<Proved> {
+    let (sender, receiver) = watch::channel(Proved::NotYet);
+    let (client, shutdown, config, metrics) =
+        (env.client.clone(), env.shutdown.clone(), Arc::clone(config), metrics.clone());
+    essential("proof", &env.shutdown, async move {
+        let further: Vec<Door> = config.custom_kinds().iter().flat_map(|kind| kind.doors()).collect();
+        loop {
+            let proved = tokio::select! {
+                () = shutdown.requested() => return,
+                proved = prove(&client, &config, &further, &metrics) => proved,
+            };
+            sender.send_if_modified(|before| {
+                let changed = *before != proved;
+                match &proved {
+                    Proved::Down(Finding { kind, message }) if changed => {
+                        tracing::error!(reason = kind.as_str(), message, "the guard is not up");
+                    }
+                    Proved::Up if changed => tracing::info!("the guard is up"),
+                    _ => {}
+                }
+                *before = proved;
+                changed
+            });
+            let pause = if *sender.borrow() == Proved::Up {
+                config.controller.proof_interval
+            } else {
+                config.controller.proof_interval.min(IMPATIENT)
+            };
+            tokio::select! { () = shutdown.requested() => return, () = tokio::time::sleep(pause) => {} }
+        }
+    });
+    receiver
+}
+
+/// One proof. All that was found is told by metrics, the gravest in the condition.
+async fn prove(client: &Client, config: &Config, further: &[Door], metrics: &Metrics) -> Proved {
+    let registered = registration::check(client, config, further, metrics).await;
+    metrics.registration.set(i64::from(registered.is_empty()));
+    let mut findings = registered;
+    if let Err(error) = canary::keep(client, &config.controller.canary_namespace, &config.datacenter).await {
+        let message = format!("the canary's ServicePooling cannot be kept: {error}");
+        findings.push(Finding { kind: Kind::NotProvable, message });
+    }
+    let refused = attempts::all(client, &config.controller.canary_namespace).await;
+    for entry in ENTRIES {
+        let found = refused.get(entry.name);
+        metrics.proved.with_label_values(&[entry.name]).set(i64::from(matches!(found, Some(Ok(())))));
+    }
+    metrics.proof.set(Timestamp::now().as_second());
+    findings.extend(told(refused));
+    findings.sort_by_key(|finding| finding.kind);
+    match findings.into_iter().next() {
+        None => Proved::Up,
+        Some(finding) => Proved::Down(finding),
+    }
+}
+
+/// One finding for each kind, with the entries that it concerns.
+fn told(refused: BTreeMap<&'static str, Result<(), Finding>>) -> Vec<Finding> {
+    let mut by_kind: BTreeMap<Kind, Vec<String>> = BTreeMap::new();
+    for (entry, found) in refused {
+        if let Err(Finding { kind, message }) = found {
+            by_kind.entry(kind).or_default().push(format!("{entry}: {message}"));
+        }
+    }
+    by_kind
+        .into_iter()
+        .map(|(kind, all)| {
+            let more = if all.len() > 3 { format!("; and {} more", all.len() - 3) } else { String::new() };
+            let first: Vec<String> = all.into_iter().take(3).collect();
+            Finding { kind, message: format!("{}{more}", first.join("; ")) }
+        })
+        .collect()
+}
