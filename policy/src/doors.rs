@@ -212,6 +212,13 @@ const NOT_FINISHED: Condition = when(
     "!has(oldObject.status) || !has(oldObject.status.phase) || !(oldObject.status.phase in ['Succeeded', 'Failed'])",
 );
 
+/// A pod that is not ready gets no requests. A lost heartbeat clears `Ready` alone.
+const MAY_SERVE: Condition = when(
+    "may-serve",
+    "has(oldObject.status) && has(oldObject.status.conditions) && oldObject.status.conditions.exists(condition, \
+     condition.type in ['Ready', 'ContainersReady'] && condition.status == 'True')",
+);
+
 const NOT_OF_A_JOB: Condition = when(
     "not-of-a-job",
     "!has(oldObject.metadata.ownerReferences) || \
@@ -348,7 +355,7 @@ const fn guarded(name: &'static str, conditions: &'static [Condition]) -> Entry 
 
 /// The entries of the webhook configuration, in their order.
 pub const ENTRIES: &[Entry] = &[
-    guarded("pods", &[NOT_GOING, NOT_FINISHED, NOT_OF_A_JOB, NOT_POD_CONTROLLERS, NOT_COLLECTED]),
+    guarded("pods", &[NOT_GOING, NOT_FINISHED, MAY_SERVE, NOT_OF_A_JOB, NOT_POD_CONTROLLERS, NOT_COLLECTED]),
     // The API server's own budget check is the guard while we are down.
     Entry {
         name: "evictions",
@@ -357,7 +364,7 @@ pub const ENTRIES: &[Entry] = &[
         cluster_scoped: false,
         conditions: &[],
     },
-    guarded("pod-labels", &[LABELS_CHANGED, NOT_FINISHED, NOT_OF_A_JOB]),
+    guarded("pod-labels", &[LABELS_CHANGED, NOT_FINISHED, MAY_SERVE, NOT_OF_A_JOB]),
     guarded("workloads", &[NOT_GOING, NOT_AT_ZERO, NOT_NAMESPACE_CONTROLLER, NOT_REPLICASET_CONTROLLERS]),
     guarded("replicas", &[REPLICAS_CUT, NOT_REPLICASET_CONTROLLERS]),
     guarded("scales", &[SCALE_CUT]),

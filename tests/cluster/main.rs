@@ -5,10 +5,14 @@
 //! A refusal counts only if the webhook's own counter moved and the same command succeeds after the depool.
 
 mod bad_input;
+mod discovery;
 mod doors;
 mod evidence;
 mod faults;
+mod install;
+mod lists;
 mod ordinary_work;
 mod outage;
+mod proof;
 mod scenario;
 mod status;

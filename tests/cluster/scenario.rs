@@ -52,6 +52,11 @@ impl Scenario<'static> {
         scenario
     }
 
+    /// What all scenarios share.
+    pub fn shared() -> &'static Shared {
+        &SHARED
+    }
+
     /// Only a namespace and a record that is pooled in eqiad.
     pub fn bare(name: &str) -> Self {
         let Shared { fleet, operator } = &*SHARED;

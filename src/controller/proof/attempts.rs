@@ -28,11 +28,11 @@ pub(super) async fn all(client: &Client, namespace: &str) -> BTreeMap<&'static s
     let pods = Api::<Pod>::namespaced(client.clone(), namespace);
     let list = pods.list(&ListParams::default().labels("app.kubernetes.io/component=canary")).await;
     let pod = list.map(|list| {
-        let here = list.items.into_iter().find(|pod| pod.metadata.deletion_timestamp.is_none());
+        let here = list.items.into_iter().find(|pod| pod.metadata.deletion_timestamp.is_none() && is_ready(pod));
         here.and_then(|pod| pod.metadata.name)
     });
     let pod = match pod {
-        Ok(pod) => pod.ok_or_else(|| format!("namespace {namespace} has no pod of the canary")),
+        Ok(pod) => pod.ok_or_else(|| format!("namespace {namespace} has no ready pod of the canary")),
         Err(error) => Err(format!("the canary's pods cannot be listed: {error}")),
     };
     let tries = ENTRIES.iter().map(|entry| {
@@ -46,6 +46,12 @@ pub(super) async fn all(client: &Client, namespace: &str) -> BTreeMap<&'static s
         }
     });
     join_all(tries).await.into_iter().collect()
+}
+
+/// One that is not ready would not be asked about.
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.filter(|condition| condition.type_ == "Ready").any(|condition| condition.status == "True")
 }
 
 fn attempt(entry: &'static str, namespace: &str, pod: &Result<String, String>) -> Result<Attempt, String> {

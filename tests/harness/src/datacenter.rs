@@ -246,6 +246,19 @@ impl Datacenter {
         command
     }
 
+    /// A command line for bash, as somebody, with the programs of the control plane on the PATH.
+    pub fn shell(&self, who: Who, script: &str) -> Command {
+        let mut command = Command::new("bash");
+        isolate(&mut command, &self.folder);
+        let path = std::env::var("PATH").unwrap_or_default();
+        command
+            .env("PATH", format!("{}:{path}", self.programs.folder().display()))
+            .env("KUBECONFIG", self.kubeconfig(who))
+            .env("ADMIN_KUBECONFIG", self.kubeconfig(Who::Admin))
+            .args(["-c", script]);
+        command
+    }
+
     /// Applies manifests as an administrator.
     ///
     /// # Errors

@@ -97,9 +97,8 @@ impl Fleet {
             Ok::<_, anyhow::Error>((end(eqiad)?, end(codfw)?))
         })?;
         wait_for("conftool's etcd", Duration::from_secs(20), || conftool.sync(&["probe"], &NAMES))?;
-        let routes = gateway_api()?;
         for datacenter in [&eqiad, &codfw] {
-            datacenter.apply_file(&routes)?;
+            routes(datacenter)?;
             datacenter.apply(ROLLOUTS)?;
         }
         Ok(Self { eqiad, codfw, conftool, conftool_etcd, took: start.elapsed(), programs: programs.clone(), run })
@@ -114,6 +113,14 @@ impl Fleet {
     pub fn run(&self) -> &Arc<Run> {
         &self.run
     }
+}
+
+/// Makes a datacenter know HTTPRoutes.
+///
+/// # Errors
+/// If their definition cannot be downloaded or applied.
+pub fn routes(datacenter: &Datacenter) -> Result<()> {
+    datacenter.apply_file(&gateway_api()?)
 }
 
 /// The CustomResourceDefinition of HTTPRoute, from the Go module that pins it.

@@ -9,7 +9,8 @@ use crate::datacenter::Datacenter;
 
 /// Every kind that a service is made of.
 const KINDS: &str = "deployments,replicasets,pods,services,ingresses,configmaps,secrets,serviceaccounts,roles,rolebindings,\
-                     horizontalpodautoscalers,networkpolicies,poddisruptionbudgets,servicepoolings";
+                     horizontalpodautoscalers,networkpolicies,poddisruptionbudgets,servicepoolings,statefulsets,daemonsets,\
+                     replicationcontrollers,persistentvolumeclaims,httproutes,rollouts.example.dev";
 
 /// Objects by kind and name, without what changes by itself.
 pub type Objects = BTreeMap<String, Value>;

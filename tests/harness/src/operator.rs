@@ -42,6 +42,7 @@ struct OperatorPorts {
     webhook: u16,
     webhook_metrics: u16,
     controller_metrics: u16,
+    standby_metrics: u16,
 }
 
 /// Where Poolguard finds the truth: `sources` and `networks` of its configuration.
@@ -67,6 +68,11 @@ impl Truth {
             "endpoints": [endpoint], "namespace": "/conftool/v1", "propagation": "0s",
         }});
         Self { sources: json!([source]), networks: json!([]), enforcement: "Enforce" }
+    }
+
+    /// Nothing but what resources declare.
+    pub fn nothing() -> Self {
+        Self { sources: json!([]), networks: json!([]), enforcement: "Enforce" }
     }
 
     /// conftool's etcd, gdnsd, and this datacenter's Prometheus.
@@ -106,8 +112,12 @@ impl Operator {
     pub fn install_with(datacenter: &Datacenter, truth: &Truth, binary: &Path) -> Result<Self> {
         let folder = datacenter.run().subfolder(&format!("{}/operator", datacenter.name))?;
         let mut held = Ports::new();
-        let ports =
-            OperatorPorts { webhook: held.take()?, webhook_metrics: held.take()?, controller_metrics: held.take()? };
+        let ports = OperatorPorts {
+            webhook: held.take()?,
+            webhook_metrics: held.take()?,
+            controller_metrics: held.take()?,
+            standby_metrics: held.take()?,
+        };
         let authority = Authority::new(folder.join("pki"), "poolguard")?;
         let (certificate, key) = authority.sign("webhook", Subject::Server(&["poolguard-webhook.poolguard.svc"]))?;
         let tls = folder.join("tls");
@@ -214,6 +224,23 @@ impl Operator {
         Ok(())
     }
 
+    /// Starts a second controller, which waits for the first one's end.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start_standby(&self, datacenter: &Datacenter) -> Result<()> {
+        let mut command = Command::new(&self.binary);
+        command
+            .env_clear()
+            .env("KUBECONFIG", self.folder.join("controller.kubeconfig"))
+            .args(["controller", "--config"])
+            .arg(self.folder.join("controller.yaml"))
+            .arg(format!("--metrics-listen=127.0.0.1:{}", self.ports.standby_metrics));
+        let pid = datacenter.run().start(&format!("{}-poolguard-standby", self.datacenter), &mut command)?;
+        self.pids.lock().expect("no panic while the list is held").push(("standby", pid));
+        Ok(())
+    }
+
     /// Waits until a process is ready.
     ///
     /// # Errors
@@ -298,6 +325,10 @@ impl Operator {
 
     /// The port of a process's metrics.
     pub fn metrics_port(&self, process: &str) -> u16 {
-        if process == "webhook" { self.ports.webhook_metrics } else { self.ports.controller_metrics }
+        match process {
+            "webhook" => self.ports.webhook_metrics,
+            "standby" => self.ports.standby_metrics,
+            _ => self.ports.controller_metrics,
+        }
     }
 }

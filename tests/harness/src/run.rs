@@ -241,6 +241,45 @@ mod tests {
         assert!(!folder.exists());
     }
 
+    /// The other half of the next test: owns a run until it is killed.
+    #[test]
+    #[ignore = "only as a child of the next test"]
+    fn owner_that_waits_to_be_killed() {
+        let run = Run::temporary().expect("a run");
+        let pid = run.start("sleeper", Command::new("sleep").arg("600")).expect("a process");
+        let told = std::env::var("POOLGUARD_TEST_TOLD").expect("where to tell");
+        fs::write(&told, format!("{pid} {}", run.folder().display())).expect("to tell");
+        fs::rename(&told, format!("{told}.done")).expect("to tell");
+        std::thread::park();
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_run_whose_owner_is_killed() {
+        let told = std::env::temp_dir().join(format!("poolguard-owner-{}", std::process::id()));
+        let mut owner = Command::new(std::env::current_exe().expect("this test"))
+            .args(["--ignored", "--exact", "run::tests::owner_that_waits_to_be_killed"])
+            .env("POOLGUARD_TEST_TOLD", &told)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("an owner");
+        let soon = std::time::Duration::from_secs(20);
+        let done = PathBuf::from(format!("{}.done", told.display()));
+        let said = crate::wait::wait_for("the owner to have a run", soon, || {
+            fs::read_to_string(&done).context("it has not told yet")
+        });
+        owner.kill().expect("to kill it");
+        owner.wait().expect("its end");
+        let said = said.expect("a run");
+        fs::remove_file(done).expect("the file goes");
+        let (pid, folder) = said.split_once(' ').expect("a pid and a folder");
+        crate::wait::wait_for("its process and folder to go", soon, || {
+            ensure!(!Path::new(folder).exists(), "{folder} is there");
+            ensure!(!Path::new("/proc").join(pid).exists(), "process {pid} is there");
+            Ok(())
+        })
+        .expect("nothing left");
+    }
+
     #[test]
     fn another_process_with_the_same_pid_is_left_alone() {
         let folder = crate::root().join("target/runs").join(format!("reused-{}", std::process::id()));

@@ -79,6 +79,7 @@ metadata: {{name: harness-deployer-objects}}
 rules:
 - {{apiGroups: [poolguard.dev], resources: [servicepoolings], verbs: ["*"]}}
 - {{apiGroups: [gateway.networking.k8s.io], resources: [httproutes], verbs: ["*"]}}
+- {{apiGroups: [example.dev], resources: [rollouts, rollouts/scale, rollouts/status], verbs: ["*"]}}
 - {{apiGroups: [""], resources: [pods/eviction], verbs: [create]}}
 ---
 apiVersion: rbac.authorization.k8s.io/v1

@@ -1,0 +1,89 @@
+//! The chart as people install it: what it renders is taken by the API server, and its configuration by the binary.
+
+use std::process::Command;
+
+use poolguard_harness::command::run;
+use poolguard_harness::datacenter::Who;
+
+use crate::scenario::{Scenario, binary};
+
+fn chart() -> String {
+    poolguard_harness::root().join("charts/poolguard").to_string_lossy().into_owned()
+}
+
+/// What `helm template` says about these values.
+fn render(scenario: &Scenario, values: &[&str]) -> poolguard_harness::command::Output {
+    let chart = chart();
+    let mut arguments = vec!["template", "poolguard", &chart, "--namespace", "poolguard"];
+    for value in values {
+        arguments.extend(["--set", value]);
+    }
+    scenario.datacenter().call(Who::Admin, "helm3", &arguments).expect("helm starts")
+}
+
+#[test]
+fn what_the_chart_renders_in_the_cluster_is_taken_by_the_api_server_and_the_binary() {
+    let scenario = Scenario::bare("install-chart");
+    let workload = "customWorkloads[0].group=argoproj.io,customWorkloads[0].version=v1alpha1,customWorkloads[0].resource=rollouts,customWorkloads[0].kind=Rollout";
+    let rendered = render(&scenario, &["datacenter=eqiad", workload]).success().expect("a rendering");
+    let file = scenario.datacenter().folder.join("rendered.yaml");
+    std::fs::write(&file, &rendered).expect("a file");
+    let arguments = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", &file.to_string_lossy()];
+    let taken = scenario.datacenter().kubectl(&arguments).expect("kubectl").success().expect("the API server takes it");
+    for object in [
+        "deployment.apps/poolguard-webhook",
+        "deployment.apps/poolguard-controller",
+        "service/poolguard-webhook",
+        "configmap/poolguard",
+        "clusterrole.rbac.authorization.k8s.io/poolguard-override",
+        "deployment.apps/canary",
+    ] {
+        assert!(taken.contains(object), "{object} is missing: {taken}");
+    }
+    // The override's role is bound to nobody.
+    assert!(!rendered.contains("name: poolguard-override\nsubjects"), "{rendered}");
+    let bindings: Vec<&str> = rendered.split("\n---").filter(|part| part.contains("kind: RoleBinding")).collect();
+    assert!(!bindings.iter().any(|binding| binding.contains("poolguard-override")), "{bindings:?}");
+    // Its configuration is one that the binary takes: it goes on to look for an API server, and finds none.
+    let path = scenario.datacenter().folder.join("rendered-config.yaml");
+    let config: String = rendered
+        .split("config.yaml: |\n")
+        .nth(1)
+        .unwrap_or_default()
+        .lines()
+        .take_while(|line| line.is_empty() || line.starts_with("    "))
+        .map(|line| format!("{}\n", line.get(4..).unwrap_or_default()))
+        .collect();
+    assert!(config.contains("datacenter: eqiad"), "{config}");
+    std::fs::write(&path, config).expect("a file");
+    let mut command = Command::new(binary());
+    command.env_clear().env("HOME", "/nonexistent").args(["controller", "--log-format=json", "--config"]).arg(&path);
+    let output = run(&mut command).expect("it starts");
+    assert_eq!(output.code, 1, "{}", output.text());
+    assert!(output.text().contains("neither a ServiceAccount of a pod nor a kubeconfig"), "{}", output.text());
+    let line = output.text().lines().find(|line| line.starts_with('{')).expect("a line of JSON").to_owned();
+    let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!(line["level"], "ERROR");
+}
+
+#[test]
+fn values_that_make_no_sense_are_refused_with_what_to_write() {
+    let scenario = Scenario::bare("install-values");
+    for (values, sentence) in [
+        (&[] as &[&str], "set datacenter: the name of the datacenter that this cluster is in"),
+        (&["datacenter=eqiad", "datacentre=x"], "datacentre"),
+        (&["datacenter=eqiad", "enforcement=Sometimes"], "enforcement"),
+        (&["datacenter=eqiad", "webhook.timeoutSeconds=1"], "timeoutSeconds"),
+    ] {
+        let output = render(&scenario, values);
+        assert!(!output.ok() && output.text().contains(sentence), "{values:?}: {}", output.text());
+    }
+}
+
+#[test]
+fn an_installation_that_only_warns_fails_open() {
+    let scenario = Scenario::bare("install-warn");
+    let rendered = render(&scenario, &["datacenter=eqiad", "enforcement=Warn"]).success().expect("a rendering");
+    assert!(rendered.contains("failurePolicy: Ignore"), "{rendered}");
+    assert!(!rendered.contains("failurePolicy: Fail"), "some entry fails closed");
+}
