@@ -229,9 +229,9 @@ fn a_scrape_that_comes_back_is_no_zero_until_it_has_seen_the_whole_range() {
     let (run, pid) = (world.eqiad.run(), world.scraped.traffic);
     run.signal(pid, "STOP").expect("the proxies stop");
     // Lost for as long as the range is, so that nothing of before is in it.
-    let bare = format!("sum(rate({series}[5s]))");
+    let samples = format!("sum(count_over_time({series}[5s]))");
     wait_for("the range to be empty", SOON, || {
-        anyhow::ensure!(asked(&bare)?.is_none(), "it is not");
+        anyhow::ensure!(asked(&samples)?.is_none(), "it is not");
         Ok(())
     })
     .expect("a lost scrape");
@@ -250,6 +250,7 @@ fn a_scrape_that_comes_back_is_no_zero_until_it_has_seen_the_whole_range() {
         Ok(())
     })
     .expect("traffic");
+    world.says(name, 0, "Serving");
     world.refused(name, "serves live traffic");
 }
 
