@@ -59,7 +59,7 @@ impl Apply {
         before: Option<ServicePoolingStatus>,
         desired: ServicePoolingStatus,
     ) -> bool {
-        self.metrics.set(service, &desired);
+        self.metrics.set(service, before.as_ref(), &desired);
         if before.as_ref() == Some(&desired) {
             return false;
         }
