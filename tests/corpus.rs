@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use poolguard::api::{self, ServicePooling};
 use poolguard::cluster::slim::{SlimDeployment, SlimPod, SlimService, WatchedReplicaSet};
 use poolguard::webhook::review::decode;
-use poolguard_policy::evidence::{Answer, Says, conclude};
+use poolguard_policy::evidence::{Answer, Says, Why, conclude};
 use poolguard_policy::given::{Known, Settings, Trusted};
 use poolguard_policy::guarded::Live;
 use poolguard_policy::pooling::{Key, Watched};
@@ -227,7 +227,11 @@ fn answer(said: &Said, now: Timestamp) -> Result<Answer, String> {
             "Serving" => Says::Serving,
             "NotServing" => Says::NotServing,
             "Draining" => Says::Draining,
-            other => return Err(format!("nothing says {other}")),
+            other => other
+                .strip_prefix("Unknown: ")
+                .and_then(|why| Why::ALL.into_iter().find(|known| known.as_str() == why))
+                .map(Says::Unknown)
+                .ok_or_else(|| format!("nothing says {other}"))?,
         },
         detail: said.detail.clone(),
         revision: said.revision,

@@ -1,5 +1,8 @@
 //! What follows from a record as a whole, through the way that the watch's events take.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::extract::State;
 use jiff::SignedDuration;
 use poolguard_policy::pooling::{Arm, Enforcement};
 use poolguard_policy::selector::Selector;
@@ -11,10 +14,14 @@ use crate::config::{Config, Overrides};
 const HOUR: u32 = 3600;
 
 fn source() -> Conftool {
+    source_at("http://127.0.0.1:1")
+}
+
+fn source_at(endpoint: &str) -> Conftool {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let text =
-        "{datacenter: eqiad, sources: [{name: c, conftool: {propagation: 0s, endpoints: ['http://127.0.0.1:1']}}]}";
-    let config = Config::parse(text, Overrides::default()).expect("a configuration");
+    let source = format!("{{name: c, conftool: {{propagation: 0s, endpoints: ['{endpoint}']}}}}");
+    let text = format!("{{datacenter: eqiad, sources: [{source}]}}");
+    let config = Config::parse(&text, Overrides::default()).expect("a configuration");
     let metrics = Metrics::new(&prometheus::Registry::new()).expect("metrics");
     let own = config.sources[0].conftool.as_ref().expect("a source");
     Conftool::new("c", own, metrics, Arc::default()).expect("a client")
@@ -109,4 +116,31 @@ fn a_status_written_while_dns_was_stuck_proves_nothing_afterwards() {
     let status = Memory { record, since: yesterday, held_until: yesterday };
     let remembered = Remembered::from([(("discovery".to_owned(), "eqiad".to_owned()), status)]);
     assert_eq!(eqiad(&source, &pooling, &remembered).says, Says::Draining);
+}
+
+/// etcd, at the wire: it lists nothing, and ends every watch at once.
+async fn hasty(State(lists): State<Arc<AtomicUsize>>, uri: axum::http::Uri) -> String {
+    if uri.query().is_some_and(|query| query.contains("wait=true")) {
+        return String::new();
+    }
+    lists.fetch_add(1, Ordering::SeqCst);
+    r#"{"action":"get","node":{"key":"/conftool/v1/discovery","dir":true}}"#.to_owned()
+}
+
+#[tokio::test]
+async fn an_etcd_that_ends_every_watch_is_listed_less_and_less_often() {
+    let lists = Arc::new(AtomicUsize::new(0));
+    let routes = axum::Router::new().fallback(axum::routing::get(hasty)).with_state(Arc::clone(&lists));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    let start = Instant::now();
+    let following = tokio::spawn(follow(Arc::new(source_at(&endpoint)), crate::runtime::Shutdown::default()));
+    while lists.load(Ordering::SeqCst) < 4 {
+        assert!(start.elapsed() < std::time::Duration::from_secs(30), "it is not listed again");
+        tokio::task::yield_now().await;
+    }
+    // 100 ms, 200 ms and 400 ms.
+    assert!(start.elapsed() >= std::time::Duration::from_millis(700), "listed 4 times within {:?}", start.elapsed());
+    following.abort();
 }

@@ -29,6 +29,19 @@ fn three_members_lose_one_without_a_refusal_and_two_without_a_permission() {
     world.state("wrong-password", "Unknown");
     assert!(world.results("wrong-password", "Unreachable") > 0.0);
 
+    // A datacenter that the spec no longer names has no series any more.
+    let codfw = ["namespace=\"wrong-password\"", "datacenter=\"codfw\""];
+    let series = || world.operator.metric("controller", "poolguard_service_state", &codfw).expect("the metric");
+    assert_eq!(series(), 1.0);
+    let patch = r#"[{"op":"remove","path":"/spec/datacenters/0"}]"#;
+    let change = ["-n", "wrong-password", "patch", "servicepooling", "wrong-password", "--type=json", "-p", patch];
+    world.eqiad.kubectl(&change).expect("kubectl").success().expect("intent may change");
+    wait_for("the series to go", SOON, || {
+        anyhow::ensure!(series() == 0.0, "it is still there");
+        Ok(())
+    })
+    .expect("no series");
+
     // The one of three that is asked first is paused: it accepts connections and says nothing, and the next one is asked. The
     // first deletion passes.
     names[..2].iter().for_each(|name| world.says(name, 0, "NotServing"));
