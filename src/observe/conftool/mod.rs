@@ -202,7 +202,8 @@ impl Conftool {
         let (name, now) = (answer.datacenter.clone(), answer.read);
         if let Some(Doubt { why, detail }) = doubt.filter(|_| !memory.record.pooled) {
             answer.says = Says::Unknown(*why);
-            answer.detail = format!("pooled=false, {detail}");
+            // Names of datacenters come from etcd.
+            answer.detail = Bad::new(*why, &format!("pooled=false, {detail}")).detail;
             answer.since = Some(self.doubt(record, &name, *why, now));
             // Nobody can tell when this is over: no status may bear a time that somebody believes afterwards.
             return;
