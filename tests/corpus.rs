@@ -9,7 +9,7 @@ use poolguard::api::{self, PoolingOverride, ServicePooling};
 use poolguard::cluster::slim::{SlimCustom, SlimDeployment, SlimPod, SlimService, WatchedReplicaSet};
 use poolguard::webhook::review::decode;
 use poolguard_policy::doors::{Door, custom};
-use poolguard_policy::evidence::{Answer, Says, conclude};
+use poolguard_policy::evidence::{Answer, Says, Why, conclude};
 use poolguard_policy::given::{Known, Settings, Trusted};
 use poolguard_policy::guarded::Live;
 use poolguard_policy::pooling::{Enforcement, Key, Watched};
@@ -262,7 +262,11 @@ fn answer(said: &Said, now: Timestamp) -> Result<Answer, String> {
             "Serving" => Says::Serving,
             "NotServing" => Says::NotServing,
             "Draining" => Says::Draining,
-            other => return Err(format!("nothing says {other}")),
+            other => other
+                .strip_prefix("Unknown: ")
+                .and_then(|why| Why::ALL.into_iter().find(|known| known.as_str() == why))
+                .map(Says::Unknown)
+                .ok_or_else(|| format!("nothing says {other}"))?,
         },
         detail: said.detail.clone(),
         revision: said.revision,

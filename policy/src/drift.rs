@@ -25,6 +25,8 @@ pub struct Drift {
 pub enum DriftReason {
     /// Active/active by intent, pooled in one place: the case of 2021.
     Snowflake,
+    /// Active/active by intent, pooled in several places, but not in all.
+    PooledInPart,
     /// Pooled nowhere at all.
     PooledNowhere,
     /// Active/passive by intent, pooled in several places.
@@ -49,8 +51,9 @@ pub enum DriftReason {
 
 impl DriftReason {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Snowflake,
+        Self::PooledInPart,
         Self::PooledNowhere,
         Self::PooledTwice,
         Self::BelowMinimum,
@@ -67,6 +70,7 @@ impl DriftReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Snowflake => "Snowflake",
+            Self::PooledInPart => "PooledInPart",
             Self::PooledNowhere => "PooledNowhere",
             Self::PooledTwice => "PooledTwice",
             Self::BelowMinimum => "BelowMinimum",
@@ -125,11 +129,17 @@ fn pooled(pooling: &Pooling, conclusion: &Conclusion) -> Vec<(DriftReason, Strin
     let (pooled, depooled, unknown) = (of(State::Serving), of(State::NotServing), of(State::Unknown));
     let mut found = Vec::new();
     let all = pooling.datacenters.join(" and ");
+    let several = pooling.datacenters.len() > 1 && !depooled.is_empty();
     match (pooling.mode, pooled.as_slice()) {
         (_, []) if unknown.is_empty() => found.push((DriftReason::PooledNowhere, format!("{name} is pooled nowhere"))),
-        (Mode::ActiveActive, [only]) if pooling.datacenters.len() > 1 && !depooled.is_empty() => found.push((
+        (Mode::ActiveActive, [only]) if several && unknown.is_empty() => found.push((
             DriftReason::Snowflake,
             format!("{name} is meant to be active/active in {all}, but is pooled in {only} only"),
+        )),
+        // Where it is pooled besides is not known, or known to be elsewhere too: certain is only where it is not.
+        (Mode::ActiveActive, [_, ..]) if several => found.push((
+            DriftReason::PooledInPart,
+            format!("{name} is meant to be active/active in {all}, but is not pooled in {}", depooled.join(" and ")),
         )),
         (Mode::ActivePassive, [_, _, ..]) => found.push((
             DriftReason::PooledTwice,
@@ -180,7 +190,8 @@ fn here(pooling: &Pooling, conclusion: &Conclusion, workloads: &Workloads<'_>) -
     if conclusion.here().state != State::Serving {
         return found;
     }
-    if workloads.ready() == 0 {
+    // Pods may belong to kinds of workloads that are not watched.
+    if !workloads.own.is_empty() && workloads.ready() == 0 {
         found.push((DriftReason::NothingReady, format!("{name} is pooled in {here}, but nothing is ready there")));
     }
     let carrying = || workloads.own.iter().filter(|workload| workload.may_carry());
@@ -289,6 +300,31 @@ mod tests {
     fn the_snowflake_of_2021_is_named_before_anybody_deletes_anything() {
         assert_eq!(found(ActiveActive, 1, &HERE_ONLY, 2), ["Snowflake"]);
         assert_eq!(found(ActivePassive, 1, &HERE_ONLY, 2), [""; 0]);
+    }
+
+    #[test]
+    fn pooled_in_some_of_its_datacenters_is_told_and_only_is_said_only_where_all_are_known() {
+        let mut three = pooling(ActiveActive, 1, &["a"]);
+        three.datacenters.push("ulsfo".to_owned());
+        let one = workload(2, 2, Replacement::Gradual);
+        let own = Workloads { own: vec![&one], uncovered: Vec::new() };
+        let told = |ulsfo: Says| {
+            let says = [("a", "eqiad", Serving), ("a", "codfw", NotServing), ("a", "ulsfo", ulsfo)];
+            let found = drifts(&three, &concluded(&three, &says), &own, Timestamp::UNIX_EPOCH);
+            let found = found.iter().map(|drift| format!("{}: {}", drift.reason.as_str(), drift.message));
+            found.collect::<Vec<_>>().join("; ")
+        };
+        let part = "PooledInPart: eventgate-main is meant to be active/active in codfw and eqiad and ulsfo, \
+                    but is not pooled in codfw";
+        assert_eq!(told(Serving), part);
+        assert_eq!(told(Says::Unknown(Why::Unreachable)), part);
+        assert!(told(NotServing).starts_with("Snowflake: ") && told(NotServing).ends_with("pooled in eqiad only"));
+    }
+
+    #[test]
+    fn nothing_is_said_of_pods_where_no_workload_is_known() {
+        let none = Workloads { own: Vec::new(), uncovered: Vec::new() };
+        assert_eq!(reasons(&pooling(ActivePassive, 1, &["a"]), &HERE_ONLY, &none), [""; 0]);
     }
 
     #[test]

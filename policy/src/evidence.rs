@@ -5,7 +5,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::pooling::{Mode, Pooling};
+use crate::pooling::Pooling;
 
 /// What one source says about one datacenter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -262,7 +262,7 @@ impl Memory {
     /// The memory after `record` was read at `now`, from what was remembered before and from what the status of the
     /// `ServicePooling` holds.
     ///
-    /// Status is believed only where its revision is the one just read: another one says nothing about this one.
+    /// Status is believed only where its revision and switch are those just read: another one says nothing about this one.
     pub fn after(record: Record, before: Option<Self>, status: Option<Self>, now: Timestamp) -> Self {
         let same = |memory: &Self| memory.record.revision == record.revision && memory.since <= now;
         // A revision has one value. Another one under the same number comes from a restored store: what was remembered of it,
@@ -273,6 +273,7 @@ impl Memory {
         // Whoever has seen this revision for longer knows more of what came before it. Status holds whole seconds, so less
         // than one is no difference.
         let second = SignedDuration::from_secs(1);
+        let status = status.filter(|status| status.record.pooled == record.pooled);
         let (before_same, status_same) = (before.filter(same), status.filter(same));
         let seen = match (before_same, status_same) {
             (Some(before), Some(status)) if before.since.duration_since(status.since) < second => Some(before),
@@ -303,18 +304,6 @@ impl Memory {
             Says::Draining
         } else {
             Says::NotServing
-        }
-    }
-}
-
-/// In an active/passive record with two or more datacenters pooled, DNS keeps whatever it had, so a depooled datacenter may
-/// be the one that serves: `NotServing` becomes `Unknown`.
-pub fn doubt_active_passive(mode: Mode, answers: &mut [Answer]) {
-    let pooled = answers.iter().filter(|answer| answer.says == Says::Serving).count();
-    if mode == Mode::ActivePassive && pooled >= 2 {
-        for answer in answers.iter_mut().filter(|answer| answer.says == Says::NotServing) {
-            answer.says = Says::Unknown(Why::Ambiguous);
-            answer.detail.push_str(", but the active/passive record has several datacenters pooled");
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What Poolguard decides, and nothing else: no I/O, no clock, no environment. `now` is handed in.
 //!
-//! In reading order: [`selector`], [`pooling`], [`overriding`] and [`state`] are the words; [`evidence`] draws the conclusion from what the
-//! sources say, [`sighting`] is what must be remembered of a name in DNS; [`doors`] is the one table of requests that could cut
+//! In reading order: [`selector`], [`pooling`], [`overriding`] and [`state`] are the words; [`evidence`] draws the conclusion
+//! from what the sources say, [`record`] is what a conftool record says as a whole, [`sighting`] what must be remembered of a
+//! name in DNS; [`doors`] is the one table of requests that could cut
 //! a service off, and [`request`] one that came through; [`guarded`] finds the services that it concerns, [`weakening`] which
 //! changes of a `ServicePooling` open the guard; [`rules`] is the chain that decides, on what is [`given`]; [`verdict`] its
 //! outcomes, [`steps`] what to do next, [`words`] how it is told. [`drift`] feeds status alone.
@@ -13,6 +14,7 @@ pub mod given;
 pub mod guarded;
 pub mod overriding;
 pub mod pooling;
+pub mod record;
 pub mod request;
 pub mod rules;
 pub mod selector;

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use poolguard_policy::evidence::{Answer, Memory, Record, Says, State, Why, conclude, doubt_active_passive};
+use poolguard_policy::evidence::{Answer, Memory, Record, Says, State, Why, conclude};
 use poolguard_policy::pooling::{Arm, Enforcement, Evidence, Key, Mode, Pooling, Threshold};
+use poolguard_policy::record::{Kept, Switch, doubt, is_stuck};
 use poolguard_policy::selector::Selector;
 use poolguard_policy::sighting::{Limits, Sighting, ttl};
 use poolguard_policy::steps::{Step, command, steps};
@@ -23,6 +24,18 @@ fn says() -> impl Strategy<Value = Says> {
         Just(Says::NotServing),
         (0..Why::ALL.len()).prop_map(|index| Says::Unknown(Why::ALL[index])),
     ]
+}
+
+fn switch() -> impl Strategy<Value = Switch> {
+    prop::sample::select(vec![Switch::Pooled, Switch::Depooled, Switch::Unreadable])
+}
+
+fn mode() -> impl Strategy<Value = Mode> {
+    prop::sample::select(vec![Mode::ActiveActive, Mode::ActivePassive])
+}
+
+fn switches(values: &BTreeMap<usize, Switch>) -> impl Iterator<Item = (&'static str, Switch)> {
+    values.iter().map(|(at, switch)| (DATACENTERS[*at], *switch))
 }
 
 /// One to three sources, of which each says something about each datacenter.
@@ -125,14 +138,94 @@ proptest! {
         prop_assert!(!open(&unnamed, &answers(&said)), "a datacenter that the spec does not name is unknown");
     }
 
-    /// Several datacenters pooled in an active/passive record: none of the others is believed to be depooled.
+    /// The same for the values of one record: none that is replaced by one that cannot be read, pooled as well, or dropped
+    /// although the spec names it, opens a closed guard; and several that are pooled in an active/passive one never open it.
     #[test]
-    fn an_ambiguous_record_depools_nobody(mut row in prop::collection::vec(says(), 3)) {
-        row[0] = Says::Serving;
-        row[2] = Says::Serving;
-        let mut all = answers(&[row]);
-        doubt_active_passive(Mode::ActivePassive, &mut all);
-        prop_assert!(!open(&pooling(1, Mode::ActivePassive, false), &all));
+    fn no_worse_value_of_a_record_opens_the_guard(
+        values in prop::collection::btree_map(0..DATACENTERS.len(), switch(), 0..4),
+        named in prop::collection::btree_set(0..DATACENTERS.len(), 1..4),
+        at in 0..DATACENTERS.len(),
+        mode in mode(),
+    ) {
+        let named: Vec<String> = named.into_iter().map(|index| DATACENTERS[index].to_owned()).collect();
+        let closed = |values: &BTreeMap<usize, Switch>| {
+            values.get(&1) != Some(&Switch::Depooled) || doubt(mode, switches(values), &named).is_some()
+        };
+        if closed(&values) {
+            // DNS follows a record again once the value that cannot be read is mended or gone.
+            let readable = values.get(&at) != Some(&Switch::Unreadable);
+            for worse in [Switch::Pooled, Switch::Unreadable].into_iter().filter(|_| readable) {
+                let mut changed = values.clone();
+                changed.insert(at, worse);
+                prop_assert!(closed(&changed), "{worse:?} of {}", DATACENTERS[at]);
+            }
+            let mut dropped = values.clone();
+            dropped.remove(&at);
+            prop_assert!(closed(&dropped) || !readable || !named.iter().any(|name| name == DATACENTERS[at]));
+        }
+        let pooled = values.values().filter(|switch| **switch == Switch::Pooled).count();
+        prop_assert!(pooled < 2 || mode == Mode::ActiveActive || closed(&values));
+        prop_assert!(!is_stuck(mode, switches(&values)) || closed(&values));
+    }
+
+    /// DNS follows a record only where it can: whatever happens to its values, seen or not, "depooled" is believed only when
+    /// DNS leads there no longer, and no client can hold an answer of the time when it did.
+    #[test]
+    fn a_depool_is_believed_only_after_dns_has_followed(
+        changes in prop::collection::vec(
+            (0..DATACENTERS.len(), prop::option::of(switch()), 0u32..600, 1i64..400, prop::bool::weighted(0.8)), 1..14,
+        ),
+        wait in 0i64..1000,
+        mode in mode(),
+    ) {
+        let (mut time, mut values) = (now(), BTreeMap::<usize, (Switch, u32, u64)>::new());
+        let (mut memory, mut kept) = (None::<Memory>, None::<Kept>);
+        // As far as anybody can tell, DNS leads here at first, with the first TTL that is seen.
+        let (mut leads_here, mut handed_out, mut held) = (true, 0, now());
+        for (revision, (at, switch, ttl, after, seen)) in changes.into_iter().enumerate() {
+            match switch {
+                Some(switch) => drop(values.insert(at, (switch, ttl, revision as u64))),
+                None => drop(values.remove(&at)),
+            }
+            if leads_here {
+                held = held.max(time + SignedDuration::from_secs(i64::from(handed_out)));
+            }
+            let told: BTreeMap<usize, Switch> = values.iter().map(|(at, (switch, ..))| (*at, *switch)).collect();
+            let stuck = is_stuck(mode, switches(&told));
+            let own = values.get(&1).filter(|(switch, ..)| *switch != Switch::Unreadable);
+            let led_here = leads_here;
+            if !stuck {
+                leads_here = own.is_some_and(|(switch, ..)| *switch == Switch::Pooled);
+            }
+            // A TTL that this process has not seen cannot be known to it.
+            match own {
+                Some((_, ttl, _)) if leads_here && !stuck && seen => handed_out = *ttl,
+                _ if leads_here && !led_here => handed_out = 0,
+                _ => {}
+            }
+            if seen {
+                kept = Some(Kept::after(kept, stuck, own.map(|(_, ttl, _)| *ttl), time));
+                if let Some((switch, ttl, revision)) = own {
+                    let record = Record { pooled: *switch == Switch::Pooled, ttl: *ttl, revision: *revision };
+                    memory = Some(Memory::after(record, memory, None, time));
+                }
+            }
+            time += SignedDuration::from_secs(after);
+            if leads_here {
+                held = held.max(time + SignedDuration::from_secs(i64::from(handed_out)));
+            }
+        }
+        let asked = time + SignedDuration::from_secs(wait);
+        let told: BTreeMap<usize, Switch> = values.iter().map(|(at, (switch, ..))| (*at, *switch)).collect();
+        let Some((Switch::Depooled, ttl, revision)) = values.get(&1).copied() else { return Ok(()) };
+        let stuck = is_stuck(mode, switches(&told));
+        let kept = Kept::after(kept, stuck, Some(ttl), asked);
+        let memory = Memory::after(Record { pooled: false, ttl, revision }, memory, None, asked);
+        let believed = Memory { held_until: memory.held_until.max(kept.until), ..memory }.says(asked);
+        if believed == Says::NotServing && !stuck {
+            prop_assert!(!leads_here, "DNS leads here");
+            prop_assert!(held <= asked, "clients hold the answer for {}", held.duration_since(asked));
+        }
     }
 
     /// No message proposes steps that leave a source without any datacenter that is pooled.
@@ -217,7 +310,7 @@ proptest! {
         }
     }
 
-    /// Status of another revision says nothing about this one.
+    /// Status of another revision, or of another switch, says nothing about this one.
     #[test]
     fn status_is_believed_only_for_the_revision_just_read(ttl in 1u32..600, age in 0i64..10_000) {
         let record = Record { pooled: false, ttl, revision: 7 };
@@ -225,5 +318,8 @@ proptest! {
         let status = |revision| Memory { record: Record { revision, ..record }, since: old, held_until: old };
         prop_assert_eq!(Memory::after(record, None, Some(status(6)), now()).says(now()), Says::Draining);
         prop_assert_eq!(Memory::after(record, None, Some(status(7)), now()).since, old);
+        // What was pooled under this revision when the status was written has been depooled since, in a restored store.
+        let pooled = Memory { record: Record { pooled: true, ..record }, since: old, held_until: old };
+        prop_assert_eq!(Memory::after(record, None, Some(pooled), now()).says(now()), Says::Draining);
     }
 }

@@ -63,7 +63,7 @@ impl Apply {
         desired: ServicePoolingStatus,
         now: Timestamp,
     ) -> bool {
-        self.metrics.set(service, &desired);
+        self.metrics.set(service, before.as_ref(), &desired);
         if before.as_ref() == Some(&desired) {
             return false;
         }

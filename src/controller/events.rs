@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType};
+use poolguard_policy::drift::DriftReason;
+use poolguard_policy::evidence::State;
 use poolguard_policy::words::cut;
 
 use crate::api::conditions::{CONSISTENT, GUARDED, SERVING};
@@ -32,8 +34,11 @@ pub(super) fn transitions(before: Option<&ServicePoolingStatus>, after: &Service
         let accepted = drift.accepted_until.is_some();
         event(if accepted { EventType::Normal } else { EventType::Warning }, &drift.reason, &drift.message, CONSISTENT)
     });
+    // Drift that is not told any more because the evidence is lost is not over.
+    let lost = after.datacenters.iter().any(|datacenter| datacenter.state == State::Unknown.as_str());
+    let over = |reason: &str| !lost || reason == DriftReason::UncoveredWorkload.as_str();
     let gone = before.map(|before| before.drift.as_slice()).unwrap_or_default().iter();
-    let gone = gone.filter(|drift| !known(Some(after), &drift.reason)).map(|drift| {
+    let gone = gone.filter(|drift| !known(Some(after), &drift.reason) && over(&drift.reason)).map(|drift| {
         event(EventType::Normal, "DriftResolved", &format!("no longer {}: {}", drift.reason, drift.message), CONSISTENT)
     });
     conditions.chain(appeared).chain(gone).collect()
@@ -87,5 +92,41 @@ fn event(kind: EventType, reason: &str, message: &str, condition: &str) -> Event
         note: Some(cut(message, 1000)),
         action: format!("{condition}Changed"),
         secondary: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{DatacenterStatus, DriftStatus};
+
+    fn status(state: State, drift_of: &[DriftReason]) -> ServicePoolingStatus {
+        let drift = |reason: &DriftReason| DriftStatus {
+            reason: reason.as_str().to_owned(),
+            message: "they disagree".to_owned(),
+            accepted_until: None,
+        };
+        ServicePoolingStatus {
+            datacenters: vec![DatacenterStatus {
+                name: "eqiad".to_owned(),
+                state: state.as_str().to_owned(),
+                evidence: Vec::new(),
+            }],
+            drift: drift_of.iter().map(drift).collect(),
+            ..ServicePoolingStatus::default()
+        }
+    }
+
+    #[test]
+    fn drift_is_resolved_by_evidence_and_not_by_the_loss_of_it() {
+        let before = status(State::Serving, &[DriftReason::Snowflake, DriftReason::UncoveredWorkload]);
+        let told = |state| -> Vec<String> {
+            let events = transitions(Some(&before), &status(state, &[]));
+            events.into_iter().map(|event| format!("{}: {}", event.reason, event.note.unwrap_or_default())).collect()
+        };
+        let snowflake = "DriftResolved: no longer Snowflake: they disagree".to_owned();
+        let uncovered = "DriftResolved: no longer UncoveredWorkload: they disagree".to_owned();
+        assert_eq!(told(State::Serving), [snowflake, uncovered.clone()]);
+        assert_eq!(told(State::Unknown), [uncovered]);
     }
 }

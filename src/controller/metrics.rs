@@ -108,9 +108,16 @@ impl Metrics {
         Ok(this)
     }
 
-    /// Sets the series of a service.
-    pub(super) fn set(&self, service: &Gathered, status: &ServicePoolingStatus) {
+    /// Sets the series of a service; those of a datacenter that only the status before names go.
+    pub(super) fn set(&self, service: &Gathered, before: Option<&ServicePoolingStatus>, status: &ServicePoolingStatus) {
         let (namespace, name) = (service.pooling.key.namespace.as_str(), service.pooling.key.name.as_str());
+        let there = |name: &str| service.conclusion.datacenters.iter().any(|datacenter| datacenter.name == name);
+        let known = before.map(|before| before.datacenters.as_slice()).unwrap_or_default();
+        for gone in known.iter().filter(|datacenter| !there(&datacenter.name)) {
+            for state in STATES {
+                let _ = self.state.remove_label_values(&[namespace, name, &gone.name, state.as_str()]);
+            }
+        }
         for datacenter in &service.conclusion.datacenters {
             for state in STATES {
                 let labels = [namespace, name, datacenter.name.as_str(), state.as_str()];

@@ -30,7 +30,10 @@ impl Metrics {
                 &["source"],
             )?,
             up: IntGaugeVec::new(
-                Opts::new("poolguard_source_up", "1 while a source can be followed; alert on 0 for 5 minutes."),
+                Opts::new(
+                    "poolguard_source_up",
+                    "1 while a source can be followed, absent where nobody follows it; alert on 0 for 5 minutes.",
+                ),
                 &["source"],
             )?,
         };
@@ -42,16 +45,26 @@ impl Metrics {
 
     /// Counts a question.
     pub(super) fn asked<T>(&self, source: &str, took: Duration, result: &Result<T, Bad>) {
+        self.duration.with_label_values(&[source]).observe(took.as_secs_f64());
+        self.counted(source, result);
+    }
+
+    /// Counts a question that was not even asked.
+    pub(super) fn counted<T>(&self, source: &str, result: &Result<T, Bad>) {
         let result = match result {
             Ok(_) => "ok",
             Err(bad) => bad.why.as_str(),
         };
-        self.duration.with_label_values(&[source]).observe(took.as_secs_f64());
         self.requests.with_label_values(&[source, result]).inc();
     }
 
     /// Says whether a source can be followed.
     pub(super) fn up(&self, source: &str, up: bool) {
         self.up.with_label_values(&[source]).set(i64::from(up));
+    }
+
+    /// Nobody wants anything of a source, so nobody knows whether it could be followed.
+    pub(super) fn idle(&self, source: &str) {
+        let _ = self.up.remove_label_values(&[source]);
     }
 }

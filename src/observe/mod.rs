@@ -10,6 +10,7 @@ mod http;
 mod metrics;
 mod polled;
 mod prometheus;
+mod recent;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

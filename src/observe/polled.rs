@@ -55,10 +55,13 @@ impl<Q: Clone + Eq + Hash, A: Clone> Polled<Q, A> {
         None
     }
 
-    /// Asks for ever. `told` hears of every round with at least one question.
+    /// Asks for ever. `told` hears of every round with at least one question, and of none where nobody wants anything.
     pub(super) async fn follow<F: Future<Output = A>>(&self, ask: impl Fn(Q) -> F, told: impl Fn(&[(Q, A)])) {
         loop {
             let due = self.due();
+            if due.is_empty() && self.lock().is_empty() {
+                told(&[]);
+            }
             if !due.is_empty() {
                 let answers: Vec<(Q, A)> = stream::iter(due)
                     .map(|question| {

@@ -4,7 +4,8 @@
 //! or reuse an answer at most one second old, so that a storm of refused deletes costs each source one question a second.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
@@ -34,15 +35,25 @@ struct Service {
     refused: Option<(Instant, Arc<Conclusion>)>,
 }
 
+impl Service {
+    /// A refusal that is young enough to be used again.
+    fn reusable(&self) -> Option<&Arc<Conclusion>> {
+        self.refused.as_ref().filter(|(landed, _)| landed.elapsed() <= REUSE).map(|(_, conclusion)| conclusion)
+    }
+}
+
+type Services = Mutex<HashMap<Key, Service>>;
+
 /// All flights.
 pub(super) struct Flights {
     sources: Arc<Sources>,
-    services: Mutex<HashMap<Key, Service>>,
+    /// Only those that have a flight, or a refusal that may be used again, are kept.
+    services: Arc<Services>,
 }
 
 impl Flights {
     pub(super) fn new(sources: Arc<Sources>) -> Self {
-        Self { sources, services: Mutex::default() }
+        Self { sources, services: Arc::default() }
     }
 
     /// The conclusion about a service for a request that has just arrived.
@@ -53,56 +64,68 @@ impl Flights {
                 Joined::Refused(conclusion) => return conclusion,
                 Joined::Flying(flight) => flight,
             };
-            let conclusion = flight.landing.clone().await;
-            let refuses = conclusion.here().state != State::NotServing;
-            self.land(&pooling.key, &flight, refuses.then(|| Arc::clone(&conclusion)));
-            if refuses || flight.began >= arrived {
+            let conclusion = flight.landing.await;
+            if refuses(&conclusion) || flight.began >= arrived {
                 return conclusion;
             }
         }
     }
 
     fn join(&self, pooling: &Pooling, remembered: &Remembered) -> Joined {
-        let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut services = lock(&self.services);
+        services
+            .retain(|key, service| *key == pooling.key || service.current.is_some() || service.reusable().is_some());
         let service = services.entry(pooling.key.clone()).or_default();
         if service.version != pooling.version {
             *service = Service { version: pooling.version.clone(), ..Service::default() };
         }
-        if let Some((landed, conclusion)) = &service.refused
-            && landed.elapsed() <= REUSE
-        {
+        if let Some(conclusion) = service.reusable() {
             return Joined::Refused(Arc::clone(conclusion));
         }
-        let flight = service.current.get_or_insert_with(|| Flight {
-            began: Instant::now(),
-            landing: start(Arc::clone(&self.sources), pooling.clone(), remembered.clone()),
+        let flight = service.current.get_or_insert_with(|| {
+            let began = Instant::now();
+            Flight { began, landing: self.start(began, pooling.clone(), remembered.clone()) }
         });
         Joined::Flying(flight.clone())
     }
 
-    fn land(&self, key: &Key, flight: &Flight, refused: Option<Arc<Conclusion>>) {
-        let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(service) = services.get_mut(key)
-            && service.current.as_ref().is_some_and(|current| current.landing.ptr_eq(&flight.landing))
-        {
-            service.current = None;
-            service.refused = refused.map(|conclusion| (Instant::now(), conclusion));
-        }
+    /// Starts a flight. It lands by itself: whoever waited for it may have gone.
+    fn start(&self, began: Instant, pooling: Pooling, remembered: Remembered) -> Landing {
+        let (sources, services) = (Arc::clone(&self.sources), Arc::clone(&self.services));
+        let nothing = Arc::new(conclude(sources.here(), &pooling, &[], Timestamp::now()));
+        let flying = tokio::spawn(async move {
+            let asked = AssertUnwindSafe(sources.ask(&pooling, &remembered, Until::FirstTraffic)).catch_unwind();
+            let answers = asked.await.unwrap_or_default();
+            let conclusion = Arc::new(conclude(sources.here(), &pooling, &answers, Timestamp::now()));
+            land(&services, &pooling, began, &conclusion);
+            conclusion
+        });
+        // It ends without a conclusion only together with the process.
+        async move { flying.await.unwrap_or(nothing) }.boxed().shared()
     }
+}
+
+fn refuses(conclusion: &Conclusion) -> bool {
+    conclusion.here().state != State::NotServing
+}
+
+fn land(services: &Services, pooling: &Pooling, began: Instant, conclusion: &Arc<Conclusion>) {
+    if let Some(service) = lock(services).get_mut(&pooling.key)
+        && service.version == pooling.version
+        && service.current.as_ref().is_some_and(|current| current.began == began)
+    {
+        service.current = None;
+        service.refused = refuses(conclusion).then(|| (Instant::now(), Arc::clone(conclusion)));
+    }
+}
+
+fn lock(services: &Services) -> MutexGuard<'_, HashMap<Key, Service>> {
+    services.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 enum Joined {
     Refused(Arc<Conclusion>),
     Flying(Flight),
-}
-
-fn start(sources: Arc<Sources>, pooling: Pooling, remembered: Remembered) -> Landing {
-    async move {
-        let answers = sources.ask(&pooling, &remembered, Until::FirstTraffic).await;
-        Arc::new(conclude(sources.here(), &pooling, &answers, Timestamp::now()))
-    }
-    .boxed()
-    .shared()
 }
 
 #[cfg(test)]
@@ -213,5 +236,46 @@ mod tests {
         assert!(states.iter().all(|state| *state == State::NotServing));
         let asked = etcd.questions.load(Ordering::SeqCst);
         assert!(asked <= 2, "{asked} questions");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_nobody_waited_for_is_told_to_nobody_later() {
+        let etcd = Etcd::default();
+        etcd.pooled.store(true, Ordering::SeqCst);
+        let (flights, pooling) = flights(&etcd).await;
+        let waiting = tokio::spawn({
+            let (flights, pooling) = (Arc::clone(&flights), pooling.clone());
+            async move { state(&flights, &pooling).await }
+        });
+        while etcd.questions.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        // The API server hangs up, and later, after a depool, asks again.
+        waiting.abort();
+        etcd.pooled.store(false, Ordering::SeqCst);
+        let of_use = || {
+            let services = lock(&flights.services);
+            services.get(&pooling.key).is_some_and(|known| known.current.is_some() || known.reusable().is_some())
+        };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while of_use() {
+            assert!(Instant::now() < deadline, "the flight never lands");
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(state(&flights, &pooling).await, State::NotServing);
+    }
+
+    #[tokio::test]
+    async fn services_that_nobody_asks_about_are_forgotten() {
+        let etcd = Etcd::default();
+        let (flights, pooling) = flights(&etcd).await;
+        let named = |name: &str| Pooling {
+            key: Key { namespace: "space".to_owned(), name: name.to_owned() },
+            ..pooling.clone()
+        };
+        for name in ["one", "two", "three"] {
+            assert_eq!(state(&flights, &named(name)).await, State::NotServing);
+        }
+        assert_eq!(lock(&flights.services).len(), 1, "a permission is never used again");
     }
 }

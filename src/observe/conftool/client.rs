@@ -13,8 +13,9 @@ use super::decode::{Refused, Told, records};
 use crate::config::ConftoolSource;
 use crate::observe::{Bad, SourcesError, http};
 
-/// One record is a few hundred bytes.
-const RECORD_LIMIT: usize = 1 << 20;
+/// One record is a few hundred bytes, and etcd takes no value above 1.5 MiB: a value that is too long is told as such, without
+/// hiding the others.
+const RECORD_LIMIT: usize = 8 << 20;
 /// All records of a large installation are a few megabytes.
 const LIST_LIMIT: usize = 64 << 20;
 /// A watch that is silent for as long is begun again, in case its connection is dead: so long may status be wrong then.
@@ -25,8 +26,8 @@ const HEDGE: u32 = 5;
 /// Why a watch must be begun anew.
 #[derive(Debug)]
 pub(super) enum Interrupted {
-    /// The event history does not reach back to where the watch begins, or it was silent for long: list again.
-    Stale,
+    /// The event history does not reach back to where the watch begins, or it was silent for long: list again. In words.
+    Stale(&'static str),
     /// Something failed.
     Failed(Bad),
 }
@@ -167,16 +168,16 @@ impl Client {
         let from = (index + 1).to_string();
         let url = self.url(endpoint, None, &[("wait", "true"), ("recursive", "true"), ("waitIndex", &from)]);
         match tokio::time::timeout(WATCH_SILENCE, self.get(url, LIST_LIMIT)).await {
-            Err(_) => Err(Interrupted::Stale),
+            Err(_) => Err(Interrupted::Stale("the watch was silent")),
             Ok(Err(bad)) => Err(Interrupted::Failed(bad)),
             // etcd ends a watch that it gives up with an empty body.
-            Ok(Ok((StatusCode::OK, _, body))) if body.is_empty() => Err(Interrupted::Stale),
+            Ok(Ok((StatusCode::OK, _, body))) if body.is_empty() => Err(Interrupted::Stale("etcd ended the watch")),
             Ok(Ok((StatusCode::OK, _, body))) => serde_json::from_slice(&body).map_err(|error| {
                 Interrupted::Failed(Bad::new(Why::Malformed, &format!("etcd's event cannot be read ({error})")))
             }),
             Ok(Ok((status, _, body))) => match serde_json::from_slice::<Refused>(&body) {
                 // "The event in requested index is outdated and cleared".
-                Ok(refused) if refused.code == 401 => Err(Interrupted::Stale),
+                Ok(refused) if refused.code == 401 => Err(Interrupted::Stale("etcd's history was cleared")),
                 _ => Err(Interrupted::Failed(unreachable(&format!("etcd answered {status} to a watch")))),
             },
         }

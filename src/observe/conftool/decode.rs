@@ -12,6 +12,8 @@ use crate::observe::Bad;
 
 /// conftool's default for a record without one.
 const DEFAULT_TTL: u32 = 300;
+/// A value is about a hundred bytes, and lists what refers to it.
+const VALUE_LIMIT: usize = 64 << 10;
 /// Longer than a day is a mistake, and would close the guard for as long.
 const MAX_TTL: u32 = 86_400;
 
@@ -83,6 +85,9 @@ fn leaves<'a>(node: &'a Node, leaf: &mut impl FnMut(&'a Node)) {
 pub(super) fn value(leaf: &Node) -> Result<Record, Bad> {
     let text = leaf.value.as_deref().unwrap_or_default();
     let bad = |detail: String| Bad::new(Why::Malformed, &detail);
+    if text.len() > VALUE_LIMIT {
+        return Err(bad(format!("value exceeds {VALUE_LIMIT} bytes")));
+    }
     let parsed: Value = serde_json::from_str(text).map_err(|error| bad(format!("value is not JSON ({error})")))?;
     let object = parsed.as_object().ok_or_else(|| bad(format!("value is not an object but {parsed}")))?;
     let pooled = match object.get("pooled") {

@@ -1,12 +1,12 @@
 //! Follows all records of one etcd cluster by one watch.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Conftool;
 use super::client::{Interrupted, Read};
 use super::decode::{Told, place, records, value};
-use crate::observe::{Bad, lock};
+use crate::observe::Bad;
 use crate::runtime::Shutdown;
 use jiff::Timestamp;
 
@@ -14,52 +14,77 @@ use jiff::Timestamp;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 
+/// A watch that was useful for as long is begun again without much ado.
+const LASTING: Duration = Duration::from_secs(5);
+
 /// Follows until a stop is requested: lists, watches, lists again where the watch broke off.
 pub(in crate::observe) async fn follow(source: Arc<Conftool>, shutdown: Shutdown) {
     let work = async {
-        let mut failures = 0;
+        let mut attempts = 0;
         loop {
-            let bad = round(&source, &mut failures).await;
-            if let Some(bad) = bad {
+            let began = Instant::now();
+            let End { listed, heard, bad } = round(&source).await;
+            if let Some(bad) = &bad {
                 source.lose(&bad.detail);
-                let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(6)).min(LAST_PAUSE);
-                // Replicas that lost one etcd together do not come back together.
-                let jitter = Duration::from_millis(u64::from(Timestamp::now().subsec_nanosecond().unsigned_abs() % 97));
-                tokio::time::sleep(pause + jitter).await;
-                failures += 1;
             }
+            // Also a watch that only becomes stale is no reason to list everything again and again.
+            if heard || listed && (bad.is_some() || began.elapsed() >= LASTING) {
+                attempts = 0;
+            }
+            tokio::time::sleep(pause(attempts)).await;
+            attempts += 1;
         }
     };
     tokio::select! { () = shutdown.requested() => {}, () = work => {} }
 }
 
-/// One list and the watch after it. Returns what failed, or nothing where the watch only became stale.
-async fn round(source: &Conftool, failures: &mut u32) -> Option<Bad> {
+fn pause(attempts: u32) -> Duration {
+    // Replicas that lost one etcd together do not come back together.
+    let jitter = Duration::from_millis(u64::from(Timestamp::now().subsec_nanosecond().unsigned_abs() % 97));
+    FIRST_PAUSE.saturating_mul(1 << attempts.min(6)).min(LAST_PAUSE) + jitter
+}
+
+/// How a round ended.
+struct End {
+    /// Everything was listed.
+    listed: bool,
+    /// The watch brought at least one event.
+    heard: bool,
+    /// What failed, or nothing where the watch only became stale.
+    bad: Option<Bad>,
+}
+
+/// One list and the watch after it.
+async fn round(source: &Conftool) -> End {
     let Read { found: told, mut index, restored } = match source.client.list().await {
         Ok(listed) => listed,
-        Err(bad) => return Some(bad),
+        Err(bad) => return End { listed: false, heard: false, bad: Some(bad) },
     };
     if restored {
         source.forget(Timestamp::now());
     }
     let listed = told.map(|told| records(&told.node, &source.client.prefix)).unwrap_or_default();
     source.take(None, |all| *all = listed);
-    remember_all(source);
-    *failures = 0;
-    loop {
+    let mut heard = false;
+    let bad = loop {
         let next = tokio::select! {
             next = source.client.next(index) => next,
-            () = source.again.notified() => return None,
+            () = source.again.notified() => break None,
         };
         match next {
             Ok(told) => {
+                heard = true;
                 index = told.node.modified_index.max(index);
                 apply(source, &told);
             }
-            Err(Interrupted::Stale) => return None,
-            Err(Interrupted::Failed(bad)) => return Some(bad),
+            Err(Interrupted::Stale(why)) => {
+                tracing::info!(source = source.name, why, "conftool is listed again");
+                break None;
+            }
+            Err(Interrupted::Failed(bad)) => break Some(bad),
         }
-    }
+    };
+    End { listed: true, heard, bad }
 }
 
 fn apply(source: &Conftool, told: &Told) {
@@ -85,27 +110,4 @@ fn apply(source: &Conftool, told: &Told) {
         }
         (None, false) => {}
     });
-    // The clock of a depooled record starts when the watch delivers it, not when somebody asks.
-    if let (Some((record, datacenter)), Ok(value)) = (place(&node.key, prefix), value(node))
-        && !gone
-    {
-        source.remember(record, datacenter, value, None, Timestamp::now());
-    }
-}
-
-/// The same for everything that a list delivers.
-fn remember_all(source: &Conftool) {
-    let now = Timestamp::now();
-    let seen: Vec<_> = lock(&source.snapshot)
-        .records
-        .iter()
-        .flat_map(|(record, values)| {
-            values
-                .iter()
-                .filter_map(|(name, value)| value.as_ref().ok().map(|value| (record.clone(), name.clone(), *value)))
-        })
-        .collect();
-    for (record, name, value) in seen {
-        source.remember(&record, &name, value, None, now);
-    }
 }

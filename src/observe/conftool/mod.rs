@@ -7,25 +7,34 @@
 mod client;
 mod decode;
 mod follow;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use jiff::Timestamp;
-use poolguard_policy::evidence::{Answer, Memory, Record, Says, Why, doubt_active_passive};
-use poolguard_policy::pooling::{Evidence, Pooling};
+use poolguard_policy::evidence::{Answer, Memory, Record, Says, Why};
+use poolguard_policy::pooling::{Evidence, Mode, Pooling};
+use poolguard_policy::record::{Doubt, Kept, Switch, doubt, is_stuck};
 use tokio::sync::Notify;
 
 use super::metrics::Metrics;
+use super::recent::Recent;
 use super::{Asked, Bad, Remembered, SourcesError, lock, unknown_since};
 use crate::config::ConftoolSource;
 use crate::runtime::news::News;
 use client::{Client, Read};
 pub(super) use follow::follow;
 
+/// A record and a datacenter.
+type Place = (String, String);
 /// The values of one record, by datacenter.
 type Values = BTreeMap<String, Result<Record, Bad>>;
+
+/// Services of either mode may share a record.
+const MODES: [Mode; 2] = [Mode::ActiveActive, Mode::ActivePassive];
 
 /// One etcd cluster with conftool's state.
 #[derive(Debug)]
@@ -35,9 +44,11 @@ pub(super) struct Conftool {
     /// Seconds that a switch takes to reach what clients ask.
     propagation: u32,
     metrics: Metrics,
-    memory: Mutex<HashMap<(String, String), Memory>>,
+    memory: Mutex<HashMap<Place, Memory>>,
+    /// How DNS may have kept a datacenter of a record, in each of [`MODES`].
+    kept: Mutex<HashMap<Place, [Option<Kept>; 2]>>,
     /// Since when a record and datacenter have been unknown, and why.
-    doubts: Mutex<HashMap<(String, String), (Why, Timestamp)>>,
+    doubts: Mutex<Recent<Place, (Why, Timestamp)>>,
     /// When etcd was last seen to be restored; what a status remembers from before is void.
     restored: Mutex<Option<Timestamp>>,
     /// Everything must be listed again.
@@ -68,6 +79,7 @@ impl Conftool {
             propagation: u32::try_from(config.propagation.as_millis().div_ceil(1000)).unwrap_or(u32::MAX),
             metrics,
             memory: Mutex::default(),
+            kept: Mutex::default(),
             doubts: Mutex::default(),
             restored: Mutex::default(),
             again: Notify::new(),
@@ -97,6 +109,7 @@ impl Conftool {
                 if restored {
                     self.forget(now);
                 }
+                self.look(record, &values, now);
                 self.answers(pooling, entry, record, &values, names, remembered, now)
             }
             Err(bad) => self.unknown(entry, record, names, bad.why, &bad.detail, now),
@@ -148,7 +161,8 @@ impl Conftool {
         remembered: &Remembered,
         now: Timestamp,
     ) -> Vec<Answer> {
-        let mut answers: Vec<Answer> = names
+        let doubt = doubt(pooling.mode, switches(values), names);
+        names
             .iter()
             .map(|name| {
                 let mut answer = Answer {
@@ -169,27 +183,40 @@ impl Conftool {
                         answer.since = Some(self.doubt(record, name, bad.why, now));
                     }
                     Some(Ok(value)) => {
-                        lock(&self.doubts).remove(&(record.to_owned(), name.clone()));
                         let restored = *lock(&self.restored);
                         let status = remembered.get(&(entry.name.clone(), name.clone())).copied();
                         let status = status.filter(|status| restored.is_none_or(|restored| status.since >= restored));
-                        let memory = self.remember(record, name, *value, status, now);
-                        answer.says = memory.says(now);
-                        answer.detail = if answer.says == Says::Draining {
-                            "pooled=false, but clients may hold the old answer".to_owned()
-                        } else {
-                            format!("pooled={}", value.pooled)
-                        };
+                        let mut memory = self.remember(record, name, *value, status, now);
+                        memory.held_until = memory.held_until.max(self.kept(record, name, pooling.mode));
                         answer.revision = Some(value.revision);
-                        answer.since = Some(memory.since);
-                        answer.not_serving_after = (!value.pooled).then_some(memory.held_until);
+                        self.judge(&mut answer, record, &memory, doubt.as_ref());
                     }
                 }
                 answer
             })
-            .collect();
-        doubt_active_passive(pooling.mode, &mut answers);
-        answers
+            .collect()
+    }
+
+    /// What a value says that can be read.
+    fn judge(&self, answer: &mut Answer, record: &str, memory: &Memory, doubt: Option<&Doubt>) {
+        let (name, now) = (answer.datacenter.clone(), answer.read);
+        if let Some(Doubt { why, detail }) = doubt.filter(|_| !memory.record.pooled) {
+            answer.says = Says::Unknown(*why);
+            // Names of datacenters come from etcd.
+            answer.detail = Bad::new(*why, &format!("pooled=false, {detail}")).detail;
+            answer.since = Some(self.doubt(record, &name, *why, now));
+            // Nobody can tell when this is over: no status may bear a time that somebody believes afterwards.
+            return;
+        }
+        lock(&self.doubts).remove(&(record.to_owned(), name));
+        answer.says = memory.says(now);
+        answer.detail = if answer.says == Says::Draining {
+            "pooled=false, but clients may hold the old answer".to_owned()
+        } else {
+            format!("pooled={}", memory.record.pooled)
+        };
+        answer.since = Some(memory.since);
+        answer.not_serving_after = (!memory.record.pooled).then_some(memory.held_until);
     }
 
     fn unknown(
@@ -207,16 +234,44 @@ impl Conftool {
     /// Since when a record and datacenter have been unknown for this reason.
     fn doubt(&self, record: &str, name: &str, why: Why, now: Timestamp) -> Timestamp {
         let mut doubts = lock(&self.doubts);
-        let doubt = doubts.entry((record.to_owned(), name.to_owned())).or_insert((why, now));
-        if doubt.0 != why {
-            *doubt = (why, now);
+        let key = (record.to_owned(), name.to_owned());
+        let known = doubts.get(&key).filter(|(known, _)| *known == why);
+        let since = known.map_or(now, |(_, since)| *since);
+        doubts.insert(key, (why, since));
+        since
+    }
+
+    /// Remembers what a look at a whole record shows: the clock of a depooled value starts when it is first seen, and again when
+    /// DNS can follow the record once more.
+    fn look(&self, record: &str, values: &Values, now: Timestamp) {
+        let stuck = MODES.map(|mode| is_stuck(mode, switches(values)));
+        for (name, value) in values {
+            let value = value.as_ref().ok();
+            let mut kept = lock(&self.kept);
+            let kept = kept.entry((record.to_owned(), name.clone())).or_default();
+            for (kept, stuck) in kept.iter_mut().zip(stuck) {
+                *kept = Some(Kept::after(*kept, stuck, value.map(|value| self.ttl(value)), now));
+            }
+            if let Some(value) = value {
+                self.remember(record, name, *value, None, now);
+            }
         }
-        doubt.1
+    }
+
+    /// Until when clients may hold what DNS kept while it could not follow the record.
+    fn kept(&self, record: &str, name: &str, mode: Mode) -> Timestamp {
+        let kept = lock(&self.kept).get(&(record.to_owned(), name.to_owned())).copied().unwrap_or_default();
+        let own = MODES.into_iter().zip(kept).find(|(of, _)| *of == mode).and_then(|(_, kept)| kept);
+        own.map_or(Timestamp::MIN, |kept| kept.until)
+    }
+
+    /// Clients are still given the old answer while a switch is on its way.
+    fn ttl(&self, value: &Record) -> u32 {
+        value.ttl.saturating_add(self.propagation)
     }
 
     fn remember(&self, record: &str, name: &str, value: Record, status: Option<Memory>, now: Timestamp) -> Memory {
-        // Clients are still given the old answer while a switch is on its way.
-        let value = Record { ttl: value.ttl.saturating_add(self.propagation), ..value };
+        let value = Record { ttl: self.ttl(&value), ..value };
         let mut memory = lock(&self.memory);
         let key = (record.to_owned(), name.to_owned());
         let after = Memory::after(value, memory.get(&key).copied(), status, now);
@@ -224,12 +279,18 @@ impl Conftool {
         after
     }
 
-    /// Takes over what the watch delivered, and remembers what was seen for the first time.
-    /// `about` is the only record that it concerns, if there is only one.
+    /// Takes over what the watch delivered, and looks at it: the clock of a depooled value starts when the watch delivers it,
+    /// not when somebody asks. `about` is the only record that it concerns, if there is only one.
     fn take(&self, about: Option<&str>, update: impl FnOnce(&mut BTreeMap<String, Values>)) {
+        let now = Timestamp::now();
         let mut snapshot = lock(&self.snapshot);
         update(&mut snapshot.records);
         snapshot.down = None;
+        // Under the same lock: nobody sees values that have not been looked at.
+        match about {
+            Some(record) => snapshot.records.get(record).into_iter().for_each(|values| self.look(record, values, now)),
+            None => snapshot.records.iter().for_each(|(record, values)| self.look(record, values, now)),
+        }
         drop(snapshot);
         self.metrics.up(&self.name, true);
         match about {
@@ -250,4 +311,16 @@ impl Conftool {
             self.news.all();
         }
     }
+}
+
+/// The values as confd takes them.
+fn switches(values: &Values) -> impl Iterator<Item = (&str, Switch)> {
+    values.iter().map(|(name, value)| {
+        let switch = match value {
+            Ok(Record { pooled: true, .. }) => Switch::Pooled,
+            Ok(Record { pooled: false, .. }) => Switch::Depooled,
+            Err(_) => Switch::Unreadable,
+        };
+        (name.as_str(), switch)
+    })
 }

@@ -6,7 +6,7 @@
 mod exchange;
 mod read;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -21,6 +21,7 @@ use poolguard_policy::sighting::{Limits, Sighting};
 
 use super::metrics::Metrics;
 use super::polled::Polled;
+use super::recent::Recent;
 use super::{Asked, Bad, lock};
 use crate::config::{DnsSource, Network};
 use crate::runtime::news::News;
@@ -39,9 +40,9 @@ pub(super) struct Dns {
     networks: Vec<Network>,
     metrics: Metrics,
     /// By name and datacenter.
-    memory: Mutex<HashMap<(String, String), Sighting>>,
+    memory: Mutex<Recent<(String, String), Sighting>>,
     /// Since when a name has been in doubt, and why.
-    doubts: Mutex<HashMap<String, (Why, Timestamp)>>,
+    doubts: Mutex<Recent<String, (Why, Timestamp)>>,
     polled: Polled<String, Look>,
     news: Arc<News<Asked>>,
 }
@@ -63,7 +64,6 @@ impl Dns {
         metrics: Metrics,
         news: Arc<News<Asked>>,
     ) -> Self {
-        metrics.up(source, false);
         Self {
             source: source.to_owned(),
             limits: Limits {
@@ -103,6 +103,9 @@ impl Dns {
     /// Keeps looking.
     pub(super) async fn follow(&self) {
         let told = |looks: &[(String, Look)]| {
+            if looks.is_empty() {
+                return self.metrics.idle(&self.source);
+            }
             let lost = |(_, look): &(String, Look)| {
                 matches!(&look.bad, Some(Bad { why: Why::Unreachable | Why::TimedOut, .. }))
             };
@@ -201,12 +204,11 @@ impl Dns {
         drop(memory);
         let mut doubts = lock(&self.doubts);
         match &look.bad {
-            None => drop(doubts.remove(name)),
+            None => doubts.remove(&name.to_owned()),
             Some(bad) => {
-                let doubt = doubts.entry(name.to_owned()).or_insert((bad.why, now));
-                if doubt.0 != bad.why {
-                    *doubt = (bad.why, now);
-                }
+                let known = doubts.get(&name.to_owned()).filter(|(known, _)| *known == bad.why);
+                let since = known.map_or(now, |(_, since)| *since);
+                doubts.insert(name.to_owned(), (bad.why, since));
             }
         }
     }
@@ -227,7 +229,7 @@ impl Dns {
                     let since = known.map(|known| known.since);
                     (Says::Serving, format!("leads to {}", addresses.join(", ")), since)
                 } else if let Some(bad) = &look.bad {
-                    let since = lock(&self.doubts).get(name).map(|(_, since)| *since);
+                    let since = lock(&self.doubts).get(&name.to_owned()).map(|(_, since)| *since);
                     (Says::Unknown(bad.why), bad.detail.clone(), since)
                 } else {
                     let says = known.map_or(Says::Unknown(Why::Unsettled), |known| known.says(now));

@@ -5,18 +5,18 @@
 mod decode;
 mod template;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use poolguard_policy::evidence::{Answer, Says, Why};
-use poolguard_policy::pooling::{Evidence, Key, Pooling, Threshold};
+use poolguard_policy::pooling::{Arm, Evidence, Key, Pooling, Threshold};
 use reqwest::{StatusCode, Url};
 
 use super::metrics::Metrics;
 use super::polled::Polled;
+use super::recent::Recent;
 use super::{Asked, Bad, SourcesError, http, lock};
 use crate::config::PrometheusSource;
 use crate::runtime::news::News;
@@ -36,14 +36,16 @@ pub(super) struct Prometheus {
     token_file: Option<PathBuf>,
     metrics: Metrics,
     /// By service and entry.
-    said: Mutex<HashMap<(Key, String), Said>>,
+    said: Mutex<Recent<(Key, String), Said>>,
     polled: Polled<String, Result<Sample, Bad>>,
     news: Arc<News<Asked>>,
 }
 
 /// What an entry has said, since when, and in which words at first.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Said {
+    /// What was asked.
+    arm: Arm,
     says: Says,
     since: Timestamp,
     detail: String,
@@ -56,7 +58,6 @@ impl Prometheus {
         metrics: Metrics,
         news: Arc<News<Asked>>,
     ) -> Result<Self, SourcesError> {
-        metrics.up(source, false);
         let base = config.url.trim_end_matches('/');
         let url = Url::parse(&format!("{base}/api/v1/query"))
             .map_err(|_| SourcesError::Endpoint { source_name: source.to_owned(), endpoint: config.url.clone() })?;
@@ -85,7 +86,11 @@ impl Prometheus {
     ) -> Vec<Answer> {
         let sample = match filled(pooling, query, here) {
             Ok(query) => self.query(&query).await,
-            Err(bad) => Err(bad),
+            Err(bad) => {
+                let unasked = Err(bad);
+                self.metrics.counted(&self.source, &unasked);
+                unasked
+            }
         };
         let now = Timestamp::now();
         let (says, detail) = judge(&sample, threshold);
@@ -113,6 +118,9 @@ impl Prometheus {
     /// Keeps asking.
     pub(super) async fn follow(&self) {
         let told = |samples: &[(String, Result<Sample, Bad>)]| {
+            if samples.is_empty() {
+                return self.metrics.idle(&self.source);
+            }
             let lost = |(_, sample): &(String, Result<Sample, Bad>)| {
                 matches!(sample, Err(Bad { why: Why::Unreachable | Why::TimedOut, .. }))
             };
@@ -159,7 +167,8 @@ impl Prometheus {
         decode(&body)
     }
 
-    /// Since when an entry has said this, and the words that it said it with at first.
+    /// Since when an entry has said this, and the words to tell it with. Why nothing is known is told as it is now; a number of
+    /// requests as it was at first.
     fn since(
         &self,
         pooling: &Pooling,
@@ -169,12 +178,13 @@ impl Prometheus {
         now: Timestamp,
     ) -> (Timestamp, String) {
         let mut said = lock(&self.said);
-        let fresh = || Said { says: says.clone(), since: now, detail: detail.to_owned() };
-        let known = said.entry((pooling.key.clone(), entry.name.clone())).or_insert_with(fresh);
-        if known.says != *says {
-            *known = fresh();
-        }
-        (known.since, known.detail.clone())
+        let key = (pooling.key.clone(), entry.name.clone());
+        let same = said.get(&key).filter(|known| known.says == *says && known.arm == entry.arm);
+        let since = same.map_or(now, |known| known.since);
+        let first = same.filter(|_| !matches!(says, Says::Unknown(_))).map(|known| known.detail.clone());
+        let detail = first.unwrap_or_else(|| detail.to_owned());
+        said.insert(key, Said { arm: entry.arm.clone(), says: says.clone(), since, detail: detail.clone() });
+        (since, detail)
     }
 }
 
@@ -191,7 +201,7 @@ fn judge(sample: &Result<Sample, Bad>, threshold: Threshold) -> (Says, String) {
             if sample.value > limit {
                 (Says::Serving, format!("traffic {value}, above {limit}"))
             } else if sample.partial {
-                (Says::Unknown(Why::Incomplete), format!("traffic {value}, but Prometheus warns that it is not all"))
+                (Says::Unknown(Why::Incomplete), "Prometheus warns that its answer is not all".to_owned())
             } else {
                 (Says::NotServing, format!("traffic {value}, not above {limit}"))
             }
@@ -219,5 +229,69 @@ fn answer(entry: &Evidence, here: &str, says: Says, detail: String, since: Times
         since: Some(since),
         not_serving_after: None,
         read: now,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source() -> (Prometheus, ::prometheus::Registry) {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let text = "{datacenter: eqiad, sources: [{name: p, prometheus: {url: 'http://127.0.0.1:1'}}]}";
+        let config = crate::config::Config::parse(text, crate::config::Overrides::default()).expect("a configuration");
+        let registry = ::prometheus::Registry::new();
+        let metrics = Metrics::new(&registry).expect("metrics");
+        let own = config.sources[0].prometheus.as_ref().expect("a source");
+        (Prometheus::new("p", own, metrics, Arc::default()).expect("a client"), registry)
+    }
+
+    fn service(query: &str) -> (Pooling, Evidence) {
+        let arm = Arm::Prometheus { source: None, query: query.to_owned(), threshold: Threshold::default() };
+        let entry = Evidence { name: "traffic".to_owned(), arm };
+        let pooling = Pooling {
+            key: Key { namespace: "space".to_owned(), name: "pilot".to_owned() },
+            version: String::new(),
+            selector: poolguard_policy::selector::Selector::labels([("app", "pilot")]),
+            expendable: None,
+            mode: poolguard_policy::pooling::Mode::ActiveActive,
+            datacenters: vec!["eqiad".to_owned()],
+            min_pooled_datacenters: 1,
+            evidence: vec![entry.clone()],
+            enforcement: poolguard_policy::pooling::Enforcement::Enforce,
+            accepted: Vec::new(),
+        };
+        (pooling, entry)
+    }
+
+    #[test]
+    fn words_are_those_of_now_where_nothing_is_known_and_of_then_where_a_number_is() {
+        let (source, _) = source();
+        let (pooling, entry) = service("a");
+        let start = Timestamp::UNIX_EPOCH;
+        let at = |second: i64| start + jiff::SignedDuration::from_secs(second);
+        let say = |entry: &Evidence, says: Says, detail: &str, second| {
+            source.since(&pooling, entry, &says, detail, at(second))
+        };
+        let unknown = || Says::Unknown(Why::Unreachable);
+        assert_eq!(say(&entry, unknown(), "connection refused", 0), (at(0), "connection refused".to_owned()));
+        assert_eq!(say(&entry, unknown(), "answered 503", 1), (at(0), "answered 503".to_owned()));
+        assert_eq!(say(&entry, Says::Serving, "traffic 7", 2), (at(2), "traffic 7".to_owned()));
+        assert_eq!(say(&entry, Says::Serving, "traffic 9", 3), (at(2), "traffic 7".to_owned()));
+        // Another question has words of its own.
+        assert_eq!(say(&service("b").1, Says::Serving, "traffic 1", 4), (at(4), "traffic 1".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_query_that_cannot_be_asked_is_counted_and_no_source_is_called_down_that_nobody_follows() {
+        let (source, registry) = source();
+        let (pooling, entry) = service("sum($service)");
+        let answers = source.ask(&pooling, &entry, "sum($service)", Threshold::default(), "eqiad").await;
+        assert_eq!(answers[0].says, Says::Unknown(Why::Malformed));
+        let mut families = registry.gather().into_iter();
+        let counted = families.clone().find(|family| family.name() == "poolguard_source_requests_total");
+        let counted = counted.expect("a family of series");
+        assert_eq!(counted.get_metric().len(), 1);
+        assert!(!families.any(|family| family.name() == "poolguard_source_up"));
     }
 }

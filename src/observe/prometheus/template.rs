@@ -1,7 +1,8 @@
-//! The placeholders of a query: `$service`, `$datacenter` and `$namespace` stand for label values, inside of quotes.
+//! The placeholders of a query: `$service`, `$datacenter` and `$namespace` stand in the values of label matchers.
 //!
 //! Never a way to change the query: a value is escaped for the string that it stands in, and for the regular expression where
-//! the string is one.
+//! the string is one. In a string that something else is made of, such as the pattern of `label_replace`, nobody knows what a
+//! `.` means, so none may stand there.
 
 /// What the placeholders stand for.
 #[derive(Debug, Clone, Copy)]
@@ -11,14 +12,38 @@ pub(super) struct Values<'a> {
     pub(super) namespace: &'a str,
 }
 
+/// What a string of the query is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    /// The value of a label.
+    Value,
+    /// A regular expression for the value of a label.
+    Expression,
+    /// Anything else.
+    Other,
+}
+
+impl Of {
+    /// By what stands before it.
+    fn after(text: &str) -> Self {
+        if text.ends_with("=~") || text.ends_with("!~") {
+            Self::Expression
+        } else if text.ends_with('=') && !text.ends_with("==") {
+            Self::Value
+        } else {
+            Self::Other
+        }
+    }
+}
+
 /// Puts the values in.
 ///
 /// # Errors
-/// A placeholder outside of quotes, an unknown one, a string without an end, or a value that its string cannot hold.
+/// A placeholder outside of a label matcher's quotes, an unknown one, a string without an end, or a value that its string cannot hold.
 pub(super) fn fill(query: &str, values: Values<'_>) -> Result<String, String> {
     let mut filled = String::with_capacity(query.len());
     let mut quote: Option<char> = None;
-    let mut expression = false;
+    let mut string = Of::Other;
     let mut rest = query;
     while let Some(c) = rest.chars().next() {
         let after = &rest[c.len_utf8()..];
@@ -33,7 +58,12 @@ pub(super) fn fill(query: &str, values: Values<'_>) -> Result<String, String> {
                     _ => return Err(format!("${name} is none of $service, $datacenter and $namespace")),
                 };
                 let Some(quote) = quote else { return Err(format!("${name} must stand inside of quotes")) };
-                filled.push_str(&escaped(value, quote, expression)?);
+                if string == Of::Other {
+                    return Err(format!(
+                        "${name} must stand in the value of a label matcher, such as label=\"${name}\""
+                    ));
+                }
+                filled.push_str(&escaped(value, quote, string == Of::Expression)?);
                 rest = &after[end..];
                 continue;
             }
@@ -47,8 +77,7 @@ pub(super) fn fill(query: &str, values: Values<'_>) -> Result<String, String> {
             (Some(open), c) if c == open => quote = None,
             (None, '"' | '\'' | '`') => {
                 quote = Some(c);
-                let before = filled.trim_end();
-                expression = before.ends_with("=~") || before.ends_with("!~");
+                string = Of::after(filled.trim_end());
             }
             // A comment may hold anything.
             (None, '#') => {
@@ -115,6 +144,21 @@ mod tests {
 
     #[test]
     fn what_cannot_be_filled_is_told() {
+        for other in [
+            r#"label_replace(x, "a", "$service", "b", "(.*)")"#,
+            r#"label_replace(x{a="b"}, "a", "$1", "b", "$service-.*")"#,
+            r#"x == "$service""#,
+        ] {
+            assert!(with(other, "a.b").is_err_and(|why| why.contains("label matcher")), "{other}");
+        }
+        assert!(
+            with(
+                r#"x{a = # or not "here"
+            "$service"}"#,
+                "a"
+            )
+            .is_ok()
+        );
         assert_eq!(with("$service", "a"), Err("$service must stand inside of quotes".to_owned()));
         assert_eq!(
             with(r#"x{a="$services"}"#, "a"),

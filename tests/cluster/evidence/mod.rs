@@ -7,7 +7,10 @@ mod real;
 mod wire;
 mod world;
 
+use poolguard_harness::wait::wait_for;
 use world::World;
+
+use crate::scenario::SOON;
 
 /// A fault and what must follow from it.
 struct Case {
@@ -58,10 +61,19 @@ fn make(world: &World, cases: &[Case]) {
     world.services(&services);
 }
 
+/// The cases in which the source hangs, so that somebody else might have to wait.
+const HANGING: [&str; 3] = ["dns-silent", "prometheus-slow", "prometheus-huge"];
+
 fn check(world: &World, case: &Case) {
-    world.refused(case.name, case.words);
+    let before = world.results(case.metric.0, case.metric.1);
+    if HANGING.contains(&case.name) {
+        world.refused_and_nobody_else(case.name, case.words);
+    } else {
+        world.refused(case.name, case.words);
+    }
+    assert!(world.results(case.metric.0, case.metric.1) > before, "{}: the metric {:?}", case.name, case.metric);
     world.says(case.name, 0, case.says);
-    assert!(world.results(case.metric.0, case.metric.1) > 0.0, "{}: the metric {:?}", case.name, case.metric);
+    world.state(case.name, if case.says == "Serving" { "Serving" } else { "Unknown" });
 }
 
 #[test]
@@ -76,8 +88,7 @@ fn no_answer_of_a_dns_server_that_proves_nothing_is_a_permission() {
         Case::dns("dns-tcp-only", "wire", "serves live traffic in eqiad and", "Serving", "ok"),
         Case::dns("dns-six", "wire", "serves live traffic in eqiad and", "Serving", "ok"),
         Case::dns("dns-cname", "wire", "serves live traffic in eqiad and", "Serving", "ok"),
-        Case::dns("dns-ttl-zero", "wire", "serves live traffic in eqiad and", "Serving", "ok"),
-        Case::dns("dns-ttl-top-bit", "wire", "serves live traffic in eqiad and", "Serving", "ok"),
+        Case::dns("dns-clients", "wire", "serves live traffic in eqiad and", "Serving", "ok"),
         Case::dns("dns-cname-loop", "wire", "circle", "Unknown: Malformed", "Malformed"),
         Case::dns("dns-truncated", "wire", "cannot be reached", "Unknown: Unreachable", "Unreachable"),
         Case::dns("dns-lame", "wire", "no authority", "Unknown: Unreachable", "Unreachable"),
@@ -90,12 +101,54 @@ fn no_answer_of_a_dns_server_that_proves_nothing_is_a_permission() {
         let heard = |dns: &wire::Dns| dns.heard.count(case.name);
         assert!(heard(&world.dns[0]) > 0, "{}: the fault was not hit", case.name);
     }
+    for network in ["10.64.0.0", "10.192.0.0"] {
+        assert!(world.dns[0].heard.count(network) > 0, "nobody asked on behalf of clients in {network}");
+    }
     for case in &cases {
         world.dns.iter().for_each(|dns| dns.heard.heal(case.name));
     }
     for case in &cases {
         world.permitted(case.name);
     }
+}
+
+#[test]
+fn an_answer_of_dns_counts_for_as_long_as_clients_hold_it() {
+    let world = World::shared();
+    let cases = ["dns-held", "dns-ttl-zero", "dns-ttl-top-bit"]
+        .map(|name| Case::dns(name, "wire-held", "serves live traffic in eqiad and", "Serving", "ok"));
+    make(world, &cases);
+    for case in &cases {
+        check(world, case);
+    }
+    for case in &cases {
+        world.dns[0].heard.heal(case.name);
+    }
+    wait_for("the refusal to count the TTL down", SOON, || {
+        let (output, _) = world.delete("dns-held");
+        assert!(!output.ok(), "permitted while clients hold the answer");
+        anyhow::ensure!(output.text().contains("clients may still hold the old answer"), "it says {}", output.text());
+        Ok(())
+    })
+    .expect("a refusal");
+    // A TTL of 0 is over at once, and so is one with its top bit set.
+    for (case, ttl) in cases.iter().zip([wire::HELD, 0, 0]) {
+        world.says(case.name, 0, "NotServing");
+        let held = world.held(case.name);
+        assert!((i64::from(ttl)..=i64::from(ttl) + 1).contains(&held), "{}: held for {held} s", case.name);
+        world.permitted(case.name);
+    }
+}
+
+#[test]
+fn a_name_that_has_just_been_looked_up_for_the_first_time_proves_nothing() {
+    let world = World::shared();
+    let name = "dns-fresh";
+    world.dns[0].heard.heal(name);
+    let case = Case::dns(name, "wire-held", "looked up for too short a time", "Unknown: Unsettled", "ok");
+    make(world, std::slice::from_ref(&case));
+    check(world, &case);
+    world.permitted(name);
 }
 
 #[test]
@@ -142,10 +195,7 @@ fn no_value_in_conftool_that_proves_nothing_is_a_permission() {
             Case::conftool("etcd-extra-fields", "serves live traffic in eqiad and", "Serving"),
             Some(r#"{"pooled": true, "ttl": 1, "weight": [1, {}], "references": ["x"]}"#),
         ),
-        (
-            Case { metric: ("garbled", "Malformed"), ..Case::conftool("etcd-big", "exceeds", "NotServing") },
-            Some(big.as_str()),
-        ),
+        (Case::conftool("etcd-big", "exceeds", "Unknown: Malformed"), Some(big.as_str())),
     ];
     for (case, value) in &cases {
         world.garbled.record(None, case.name, &["codfw"]).expect("a record");
@@ -196,12 +246,8 @@ fn sources_are_reached_with_certificates_passwords_and_tokens_and_not_without() 
     }
     // A TTL of 1 s, and 2 s until a switch has reached DNS.
     world.says("etcd-tls", 0, "NotServing");
-    let time = |field: &str| -> jiff::Timestamp {
-        let path = format!(".datacenters[?(@.name==\"eqiad\")].evidence[0].{field}");
-        world.status("etcd-tls", &path).expect("the status").parse().expect("a time")
-    };
-    let held = time("notServingAfter").duration_since(time("since"));
-    assert!(held >= jiff::SignedDuration::from_secs(3), "believed after {held:#}");
+    let held = world.held("etcd-tls");
+    assert!(held >= 3, "believed after {held} s");
     for (name, _) in &known {
         world.permitted(name);
     }

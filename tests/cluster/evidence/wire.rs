@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
-use hickory_proto::rr::rdata::opt::EdnsCode;
+use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
@@ -49,6 +49,8 @@ pub struct Dns {
     pub heard: Heard,
 }
 
+/// The TTL of an answer that clients hold for a while.
+pub const HELD: u32 = 8;
 const HERE: Ipv4Addr = Ipv4Addr::new(10, 2, 2, 99);
 /// In a network of eqiad, too.
 const HERE_SIX: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0x99);
@@ -110,7 +112,16 @@ fn answer(question: &[u8], heard: &Heard, second: bool, tcp: bool) -> Option<Vec
     let mut message = Message::new(question.metadata.id, MessageType::Response, OpCode::Query);
     message.metadata.authoritative = true;
     message.add_query(query.clone());
-    if let Some(subnet) = question.edns.as_ref().and_then(|edns| edns.option(EdnsCode::Subnet)) {
+    let subnet = question.edns.as_ref().and_then(|edns| edns.option(EdnsCode::Subnet));
+    // The clients of codfw alone are led here.
+    let of_codfw = match subnet {
+        Some(EdnsOption::Subnet(subnet)) => {
+            heard.hear(&subnet.addr().to_string());
+            subnet.addr() == IpAddr::V4(Ipv4Addr::new(10, 192, 0, 0))
+        }
+        _ => false,
+    };
+    if let Some(subnet) = subnet {
         let mut edns = Edns::new();
         edns.options_mut().insert(subnet.clone());
         message.set_edns(edns);
@@ -151,6 +162,8 @@ fn answer(question: &[u8], heard: &Heard, second: bool, tcp: bool) -> Option<Vec
                 message.add_authority(Record::from_rdata(Name::root(), 0, RData::SOA(soa)));
             }
         }
+        "dns-clients" => lead(&mut message, 0, if of_codfw { HERE } else { ELSEWHERE }),
+        "dns-held" => lead(&mut message, HELD, HERE),
         "dns-ttl-zero" => lead(&mut message, 0, HERE),
         "dns-ttl-top-bit" => lead(&mut message, 1 << 31, HERE),
         "dns-cname-loop" => {

@@ -11,7 +11,7 @@ use poolguard_harness::conftool::{self, Conftool};
 use poolguard_harness::datacenter::{Datacenter, DatacenterPorts, Who};
 use poolguard_harness::debian;
 use poolguard_harness::edge::addresses::{CLIENTS, NETWORKS};
-use poolguard_harness::edge::{Edge, Record, guarded_prometheus};
+use poolguard_harness::edge::{Edge, Record, Scraped, guarded_prometheus};
 use poolguard_harness::etcd::Etcd;
 use poolguard_harness::operator::{Operator, Truth};
 use poolguard_harness::pki::{Authority, Subject};
@@ -26,6 +26,13 @@ use crate::scenario::{SOON, binary};
 
 /// The password of [`World::three`].
 pub const PASSWORD: &str = "not a good one";
+
+/// The longest that clients of the source `wire-held` are believed to hold an answer, in seconds.
+pub const LONGEST: u32 = 20;
+/// A service that nothing is wrong with, on a source of its own.
+const BYSTANDER: &str = "bystander";
+/// All sources together have 3 s, and `kubectl` takes its time on a loaded machine.
+const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Everything. It ends with the process.
 pub struct World {
@@ -45,6 +52,8 @@ pub struct World {
     /// One that speaks TLS.
     pub tls: Etcd,
     pub edge: Edge,
+    /// Traffic that may be paused, and its own Prometheus.
+    pub scraped: Scraped,
     pub dns: [wire::Dns; 2],
     pub prometheus: wire::Prometheus,
     pub slow: wire::Slow,
@@ -55,9 +64,15 @@ static WORLD: LazyLock<World> = LazyLock::new(World::start);
 
 /// The records that gdnsd answers for.
 fn records() -> Vec<Record> {
-    [("edge-active", false), ("edge-passive", true), ("edge-traffic", false)]
-        .map(|(name, active_passive)| Record { name: name.to_owned(), active_passive })
-        .to_vec()
+    [
+        ("edge-active", false),
+        ("edge-passive", true),
+        ("edge-traffic", false),
+        ("edge-third", true),
+        ("edge-lost", false),
+    ]
+    .map(|(name, active_passive)| Record { name: name.to_owned(), active_passive })
+    .to_vec()
 }
 
 impl World {
@@ -93,6 +108,7 @@ impl World {
         // Their TTL is short before anybody looks: an old one counts for as long as it was handed out.
         list.iter().for_each(|record| etcd.record(None, record, &[]).expect("a short TTL"));
         let edge = Edge::start(&run, &debian, &conftool, &names).expect("gdnsd and Prometheus");
+        let scraped = Scraped::start(&run, &debian, edge.dns, "edge-lost").expect("traffic and its Prometheus");
         let guarded = port();
         guarded_prometheus(&run, &debian, guarded, &authority.file(), &serving).expect("a guarded Prometheus");
         let dns = [wire::Dns::start(false), wire::Dns::start(true)];
@@ -110,6 +126,9 @@ impl World {
             let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
             json!({"servers": servers, "clientNetworks": clients, "maxTTL": "3s", "interval": "500ms", "timeout": "500ms"})
         };
+        // Clients may hold an answer for longer than a test takes to look.
+        let mut held = asked(&[dns[0].address]);
+        held["maxTTL"] = json!(format!("{LONGEST}s"));
         let etcds = |endpoints: Vec<String>, password: Option<&PathBuf>| json!({"endpoints": endpoints, "usernameFile": password.map(|_| &user), "passwordFile": password, "propagation": "0s"});
         let traffic = |url: &str| json!({"url": url, "interval": "500ms", "timeout": "1s"});
         let mut networks: Vec<Value> =
@@ -138,17 +157,19 @@ impl World {
                     "url": prometheus.url, "bearerTokenFile": token, "interval": "500ms",
                 }},
                 {"name": "gdnsd", "dns": asked(&[edge.dns])},
+                {"name": "wire-held", "dns": held},
                 {"name": "wire", "dns": asked(&[dns[0].address])},
                 {"name": "wire-both", "dns": asked(&[dns[0].address, dns[1].address])},
                 {"name": "prometheus", "prometheus": traffic(&edge.prometheus("eqiad"))},
                 {"name": "prometheus-dying", "prometheus": traffic(&edge.prometheus("codfw"))},
+                {"name": "prometheus-scraped", "prometheus": traffic(&format!("http://127.0.0.1:{}", scraped.port))},
                 {"name": "wire-prometheus", "prometheus": traffic(&prometheus.url)},
             ]),
             networks: json!(networks),
             enforcement: "Enforce",
         };
         let operator = Operator::install_with(&eqiad, &truth, binary()).expect("poolguard");
-        Self {
+        let this = Self {
             eqiad,
             operator,
             etcd,
@@ -159,11 +180,17 @@ impl World {
             apart,
             tls,
             edge,
+            scraped,
             dns,
             prometheus,
             slow,
             _ports: ports,
-        }
+        };
+        this.etcd.record(None, BYSTANDER, &["codfw"]).expect("a record");
+        let entry = format!("{{name: discovery, source: main, conftool: {{record: {BYSTANDER}}}}}");
+        this.services(&[(BYSTANDER.to_owned(), entry)]);
+        this.says(BYSTANDER, 0, "NotServing");
+        this
     }
 
     /// Makes a namespace with a Deployment and its ServicePooling for each of these, as (name, entry of `evidence`), and waits
@@ -207,16 +234,59 @@ impl World {
         self.operator.metric("webhook", metric, &[&format!("namespace=\"{name}\"")]).expect("the metric")
     }
 
-    /// The deletion of a service must be refused by the webhook, with these words, within the deadline of evidence; nothing of
-    /// it was ever permitted.
+    /// The deletion of a service must be refused by the webhook, with these words, for the reason that its metric counts, and
+    /// within the deadline of evidence; nothing of it was ever permitted.
     pub fn refused(&self, name: &str, words: &str) {
-        let before = self.counted("poolguard_refusals_total", name);
+        let reason = if words.contains("serves live traffic") { "Serving" } else { "EvidenceUnknown" };
+        self.refused_as(reason, name, words);
+    }
+
+    /// The same, for any reason.
+    pub fn refused_as(&self, reason: &str, name: &str, words: &str) {
+        let before = self.refusals(name, reason);
         let (output, took) = self.delete(name);
         assert!(!output.ok(), "{name} was not refused: {}", output.text());
         assert!(output.text().contains(words), "{name}: the refusal does not say {words:?}: {}", output.text());
-        assert!(self.counted("poolguard_refusals_total", name) > before, "{name}: {}", output.text());
-        assert!(took < Duration::from_secs(8), "{name}: the refusal took {took:?}");
+        assert!(self.refusals(name, reason) > before, "{name}: not counted as {reason}: {}", output.text());
+        assert!(took < DEADLINE, "{name}: the refusal took {took:?}");
+        self.never_permitted(name);
+    }
+
+    /// The same, while the source hangs: meanwhile the verdict about another service does not wait.
+    pub fn refused_and_nobody_else(&self, name: &str, words: &str) {
+        std::thread::scope(|scope| {
+            let refused = scope.spawn(|| self.refused(name, words));
+            let start = Instant::now();
+            let bystander = ["-n", BYSTANDER, "delete", "deployment", BYSTANDER, "--wait=false", "--dry-run=server"];
+            let output = self.eqiad.kubectl(&bystander).expect("kubectl starts");
+            let took = start.elapsed();
+            assert!(output.ok(), "another service is refused: {}", output.text());
+            assert!(took < DEADLINE, "another service waits for {took:?}");
+            refused.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        });
+    }
+
+    /// Nothing of a service was ever permitted.
+    pub fn never_permitted(&self, name: &str) {
         assert_eq!(self.counted("poolguard_permissions_total", name), 0.0, "{name} was permitted");
+    }
+
+    fn refusals(&self, name: &str, reason: &str) -> f64 {
+        let labels = [format!("namespace=\"{name}\""), format!("reason=\"{reason}\"")];
+        let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+        self.operator.metric("webhook", "poolguard_refusals_total", &labels).expect("the metric")
+    }
+
+    /// Waits until the controller's metric gives a service this state in eqiad.
+    pub fn state(&self, name: &str, state: &str) {
+        let labels = [format!("namespace=\"{name}\""), "datacenter=\"eqiad\"".to_owned(), format!("state=\"{state}\"")];
+        let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+        wait_for(&format!("the metric to call {name} {state}"), SOON, || {
+            let told = self.operator.metric("controller", "poolguard_service_state", &labels)?;
+            anyhow::ensure!(told == 1.0, "it is {told}");
+            Ok(())
+        })
+        .expect("the metric");
     }
 
     /// The same deletion must go through, and is counted as a permission.
@@ -243,6 +313,15 @@ impl World {
             Ok(())
         })
         .expect("the status");
+    }
+
+    /// For how many seconds its first entry of evidence says that clients held the old answer in eqiad.
+    pub fn held(&self, name: &str) -> i64 {
+        let time = |field: &str| -> jiff::Timestamp {
+            let path = format!(".datacenters[?(@.name==\"eqiad\")].evidence[0].{field}");
+            self.status(name, &path).expect("the status").parse().expect("a time")
+        };
+        time("notServingAfter").duration_since(time("since")).as_secs()
     }
 
     /// A part of a service's status, by JSONPath.

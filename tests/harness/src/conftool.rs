@@ -93,6 +93,14 @@ impl Conftool {
         Ok(Self { programs, folder, endpoint: format!("http://127.0.0.1:{port}") })
     }
 
+    /// The same conftool, which reaches its etcd at another port.
+    ///
+    /// # Errors
+    /// If its files cannot be written.
+    pub fn through(&self, port: u16) -> Result<Self> {
+        Self::new(self.programs.clone(), &self.folder.join(format!("through-{port}")), port)
+    }
+
     /// Makes records, for both datacenters, depooled.
     ///
     /// # Errors

@@ -134,6 +134,18 @@ impl Etcd {
         })
     }
 
+    /// Waits until a member sees a leader, and a majority behind it.
+    ///
+    /// # Errors
+    /// If there is none for half a minute.
+    pub fn has_quorum(&self, index: usize) -> Result<()> {
+        wait_for(&format!("member {index} of etcd {} to have a leader", self.name), SOON, || {
+            let answer = request(&self.address(index), "GET", "/health", &[], "")?;
+            ensure!(answer.status == 200, "it answers {}", answer.status);
+            Ok(())
+        })
+    }
+
     fn address(&self, index: usize) -> String {
         format!("127.0.0.1:{}", self.members[index].client)
     }

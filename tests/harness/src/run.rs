@@ -186,6 +186,12 @@ impl Run {
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 
+    /// How many lines of a log contain this.
+    pub fn logged(&self, name: &str, words: &str) -> usize {
+        let text = fs::read_to_string(self.log(name)).unwrap_or_default();
+        text.lines().filter(|line| line.contains(words)).count()
+    }
+
     fn log(&self, name: &str) -> PathBuf {
         self.folder.join("log").join(name)
     }

@@ -1,6 +1,6 @@
 //! How soon a switch of conftool is seen: in status, and in the next verdict; and what many ServicePoolings cost.
 //!
-//! The clock starts when etcd tells of the write, not when confctl, a Python program, returns.
+//! The clock starts with the write that confctl sends to etcd. What Python takes before is told apart.
 
 use std::fs;
 use std::path::PathBuf;
@@ -17,7 +17,10 @@ use poolguard_harness::ports::Ports;
 use poolguard_harness::services;
 use poolguard_harness::wait::{wait_for, wait_for_every};
 
+use poolguard_harness::conftool::Conftool;
+
 use super::figures::{connections, percentiles, usage};
+use super::tap::Tap;
 use crate::{cargo, progress};
 
 /// How much is measured.
@@ -46,11 +49,24 @@ const REUSE: Duration = Duration::from_millis(1100);
 struct Bench {
     fleet: Fleet,
     operator: Operator,
+    /// confctl, whose writes are noted.
+    confctl: Conftool,
+    tap: Tap,
     /// `kubectl proxy`: the API server over plain HTTP.
     proxy: String,
     /// What a watch of the measured service's status has printed.
     statuses: PathBuf,
     _ports: Ports,
+}
+
+/// How long a change took.
+struct Turned {
+    /// From the start of confctl to its write.
+    start: Duration,
+    /// From there to the new status.
+    status: Duration,
+    /// From there to the first verdict that is new.
+    verdict: Duration,
 }
 
 /// Measures.
@@ -64,7 +80,10 @@ pub fn run(flags: &Flags) -> Result<()> {
     let run = fleet.run();
     let mut proxy = fleet.eqiad.command(Who::Admin, "kubectl");
     run.start("proxy", proxy.args(["proxy", &format!("--port={port}")]))?;
+    let tap = Tap::start(fleet.conftool.endpoint.trim_start_matches("http://"))?;
     let bench = Bench {
+        confctl: fleet.conftool.through(tap.port)?,
+        tap,
         proxy: format!("127.0.0.1:{port}"),
         statuses: run.folder().join("log/statuses"),
         fleet,
@@ -73,12 +92,18 @@ pub fn run(flags: &Flags) -> Result<()> {
     };
     bench.measured_service()?;
     println!(
-        "{:>16}  {:>22}  {:>22}  {:>22}  {:>18}  {:>18}  etcd",
-        "ServicePoolings", "status", "refused after pooling", "allowed after depool", "controller", "webhook"
+        "{:>16}  {:>22}  {:>22}  {:>22}  {:>22}  {:>18}  {:>18}  etcd",
+        "ServicePoolings",
+        "confctl's start",
+        "status",
+        "refused after pooling",
+        "allowed after depool",
+        "controller",
+        "webhook"
     );
     println!(
-        "{:>16}  {:>22}  {:>22}  {:>22}  {:>18}  {:>18}  connections",
-        "", "median / p99", "median / p99", "median / p99", "memory, CPU/change", "memory, CPU/change"
+        "{:>16}  {:>22}  {:>22}  {:>22}  {:>22}  {:>18}  {:>18}  connections",
+        "", "median / p99", "median / p99", "median / p99", "median / p99", "memory, CPU/change", "memory, CPU/change"
     );
     let mut there = 1;
     for services in &flags.services {
@@ -161,10 +186,13 @@ impl Bench {
         let pids = [self.operator.pid("controller"), self.operator.pid("webhook")];
         let used = |pid: Option<u32>| usage(pid.context("the process has not been started")?);
         let before = [used(pids[0])?, used(pids[1])?];
-        let (mut statuses, mut refusals, mut permissions) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut starts, mut statuses) = (Vec::new(), Vec::new());
+        let (mut refusals, mut permissions) = (Vec::new(), Vec::new());
         for change in 0..changes {
             let pooled = change % 2 == 0;
-            let (status, verdict) = self.turn(pooled).with_context(|| format!("change {}", change + 1))?;
+            let Turned { start, status, verdict } =
+                self.turn(pooled).with_context(|| format!("change {}", change + 1))?;
+            starts.push(start);
             statuses.push(status);
             if pooled { refusals.push(verdict) } else { permissions.push(verdict) }
         }
@@ -175,7 +203,8 @@ impl Bench {
         };
         let port = self.fleet.conftool.endpoint.rsplit(':').next().and_then(|port| port.parse().ok());
         println!(
-            "{services:>16}  {:>22}  {:>22}  {:>22}  {:>18}  {:>18}  {}",
+            "{services:>16}  {:>22}  {:>22}  {:>22}  {:>22}  {:>18}  {:>18}  {}",
+            percentiles(&mut starts),
             percentiles(&mut statuses),
             percentiles(&mut refusals),
             percentiles(&mut permissions),
@@ -186,33 +215,39 @@ impl Bench {
         Ok(())
     }
 
-    /// Turns the switch with confctl. Returns how long after etcd's word the status and the verdict were new.
-    fn turn(&self, pooled: bool) -> Result<(Duration, Duration)> {
-        thread::sleep(REUSE);
+    /// Turns the switch with confctl.
+    fn turn(&self, pooled: bool) -> Result<Turned> {
+        // After a depool the first answer counts, so nobody may have been refused for a while; a permission is never reused.
+        if !pooled {
+            thread::sleep(REUSE);
+        }
         let etcd = self.fleet.conftool.endpoint.trim_start_matches("http://");
         thread::scope(|scope| {
-            let told = scope.spawn(|| {
-                let path = format!("/v2/keys/conftool/v1/discovery/{NAME}/eqiad?wait=true");
-                request_within(SOON, etcd, "GET", &path, &[], "").map(|_| Instant::now())
-            });
             let verdict = scope.spawn(move || {
-                let told = told.join().unwrap_or_else(|_| bail!("a thread has panicked"))?;
-                // Asked until it changes; after a depool the first answer counts, since nobody was refused for a while.
+                // Nobody asks before etcd tells of the write.
+                let path = format!("/v2/keys/conftool/v1/discovery/{NAME}/eqiad?wait=true");
+                request_within(SOON, etcd, "GET", &path, &[], "")?;
                 wait_for_every(OFTEN, "a new verdict", SOON, || {
                     ensure!(self.allowed()? != pooled, "it is the old one");
                     Ok(())
                 })?;
-                Ok::<_, anyhow::Error>((told, told.elapsed()))
+                Ok::<_, anyhow::Error>(Instant::now())
             });
             let status = scope.spawn(move || {
                 let word = if pooled { "Serving" } else { "NotServing" };
                 wait_for_every(OFTEN, "the new status", SOON, || self.says(word))?;
                 Ok::<_, anyhow::Error>(Instant::now())
             });
-            self.fleet.conftool.pool(NAME, "eqiad", pooled)?;
-            let (told, verdict) = verdict.join().unwrap_or_else(|_| bail!("a thread has panicked"))?;
+            let started = Instant::now();
+            self.confctl.pool(NAME, "eqiad", pooled)?;
+            let verdict = verdict.join().unwrap_or_else(|_| bail!("a thread has panicked"))?;
             let status = status.join().unwrap_or_else(|_| bail!("a thread has panicked"))?;
-            Ok((status.saturating_duration_since(told), verdict))
+            let written = self.tap.written().context("confctl has written nothing")?;
+            Ok(Turned {
+                start: written.duration_since(started),
+                status: status.saturating_duration_since(written),
+                verdict: verdict.saturating_duration_since(written),
+            })
         })
     }
 

@@ -2,6 +2,7 @@
 
 mod evidence;
 mod figures;
+mod tap;
 
 use anyhow::Result;
 use clap::Subcommand;

@@ -82,7 +82,7 @@ impl Edge {
         let mut prometheus = Vec::new();
         for (name, scraped) in traffic {
             let port = ports.take()?;
-            prometheus.push((name, port, start_prometheus(run, debian, &folder, name, port, scraped)?));
+            prometheus.push((name, port, start_prometheus(run, debian, &folder, name, port, (scraped, "1s"))?));
         }
         let this = Self { dns, gdnsd, prometheus, _ports: ports };
         this.ready(records)?;
@@ -134,10 +134,60 @@ impl Edge {
     }
 }
 
-fn start_prometheus(run: &Run, debian: &Debian, folder: &Path, name: &str, port: u16, scraped: u16) -> Result<u32> {
+/// Traffic of one record in eqiad and a Prometheus that scrapes it, both for one test alone: it may pause them.
+#[derive(Debug)]
+pub struct Scraped {
+    /// The process of the traffic.
+    pub traffic: u32,
+    /// The port of Prometheus.
+    pub port: u16,
+    /// Held for those who listen on them.
+    _ports: Ports,
+}
+
+impl Scraped {
+    /// Starts both. Prometheus scrapes twice a second.
+    ///
+    /// # Errors
+    /// If one cannot be started.
+    pub fn start(run: &Run, debian: &Debian, dns: SocketAddr, record: &str) -> Result<Self> {
+        let mut ports = Ports::new();
+        let (scraped, other, port) = (ports.take()?, ports.take()?, ports.take()?);
+        let mut command = Command::new(program()?);
+        command.args(["traffic", &dns.to_string(), &scraped.to_string(), &other.to_string(), record]);
+        let traffic = run.start("scraped-traffic", &mut command)?;
+        let folder = run.subfolder("scraped")?;
+        start_prometheus(run, debian, &folder, "scraped", port, (scraped, "500ms"))?;
+        Ok(Self { traffic, port, _ports: ports })
+    }
+
+    /// What the server answers to an instant query: its one number, or nothing.
+    ///
+    /// # Errors
+    /// If it does not answer, or with several series.
+    pub fn query(&self, query: &str) -> Result<Option<f64>> {
+        let escaped: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let answer = crate::http::get(self.port, &format!("/api/v1/query?query={escaped}"))?;
+        ensure!(answer.status == 200, "Prometheus answered {}: {}", answer.status, answer.body);
+        let body: serde_json::Value = serde_json::from_str(&answer.body).context("the answer is not JSON")?;
+        let series = body["data"]["result"].as_array().context("the answer has no vector")?;
+        ensure!(series.len() < 2, "there are {} series", series.len());
+        let Some(one) = series.first() else { return Ok(None) };
+        Ok(Some(one["value"][1].as_str().context("there is no number")?.parse()?))
+    }
+}
+
+fn start_prometheus(
+    run: &Run,
+    debian: &Debian,
+    folder: &Path,
+    name: &str,
+    port: u16,
+    (scraped, interval): (u16, &str),
+) -> Result<u32> {
     let config = folder.join(format!("prometheus-{name}.yaml"));
     let text = format!(
-        "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nscrape_configs:\n- job_name: envoy\n  static_configs: [{{targets: ['127.0.0.1:{scraped}']}}]\n"
+        "global: {{scrape_interval: {interval}, evaluation_interval: 1s}}\nscrape_configs:\n- job_name: envoy\n  static_configs: [{{targets: ['127.0.0.1:{scraped}']}}]\n"
     );
     fs::write(&config, text).context("cannot configure Prometheus")?;
     let mut command = prometheus(debian, &config, &folder.join(format!("prometheus-{name}")), port);
