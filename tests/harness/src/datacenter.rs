@@ -248,14 +248,15 @@ impl Datacenter {
 
     /// A command line for bash, as somebody, with the programs of the control plane on the PATH.
     pub fn shell(&self, who: Who, script: &str) -> Command {
-        let mut command = Command::new("bash");
+        // Whatever hangs is ended, and told.
+        let mut command = Command::new("timeout");
         isolate(&mut command, &self.folder);
         let path = std::env::var("PATH").unwrap_or_default();
         command
             .env("PATH", format!("{}:{path}", self.programs.folder().display()))
             .env("KUBECONFIG", self.kubeconfig(who))
             .env("ADMIN_KUBECONFIG", self.kubeconfig(Who::Admin))
-            .args(["-c", script]);
+            .args(["240", "bash", "-c", script]);
         command
     }
 
