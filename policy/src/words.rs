@@ -215,8 +215,10 @@ fn headline(told: &Told<'_>, pooling: &Pooling, conclusion: &Conclusion) -> Stri
             "{service} was depooled in {here}, but clients may still hold the old answer for {} s.",
             remaining(conclusion, told.now).unwrap_or_default()
         ),
-        Reason::NoBudget => format!("{service} serves in {here}, and no disruption budget covers the pod."),
-        Reason::PodUnknown => format!("The pod is not known yet, and {service} serves in {here}."),
+        Reason::NoBudget => {
+            format!("{service} {} in {here}, and no disruption budget keeps a pod of it.", serves(conclusion))
+        }
+        Reason::PodUnknown => format!("The pod is not known yet, and {service} {} in {here}.", serves(conclusion)),
         Reason::EvidenceUnknown => {
             let cause = conclusion
                 .here()
@@ -246,6 +248,14 @@ fn headline(told: &Told<'_>, pooling: &Pooling, conclusion: &Conclusion) -> Stri
             let others = if others.is_empty() { "nowhere else".to_owned() } else { others.join(" and ") };
             format!("{service} serves live traffic in {here} and {others}.")
         }
+    }
+}
+
+/// How sure it is that the service is served here.
+fn serves(conclusion: &Conclusion) -> &'static str {
+    match conclusion.here().state {
+        Serving::Unknown => "may serve",
+        _ => "serves",
     }
 }
 
@@ -291,15 +301,7 @@ fn evidence(pooling: &Pooling, conclusion: &Conclusion, now: Timestamp) -> Strin
 fn next(told: &Told<'_>, pooling: &Pooling, conclusion: &Conclusion) -> Vec<String> {
     match told.reason {
         Reason::PodUnknown => return vec![command_again()],
-        Reason::NoBudget => {
-            let namespace = plain(&told.request.namespace);
-            return vec![match deployment(told) {
-                Some(name) => {
-                    format!("kubectl -n {namespace} scale deployment {name} --replicas=2, or depool the service")
-                }
-                None => "run two replicas, or depool the service".to_owned(),
-            }];
-        }
+        Reason::NoBudget => return vec![budget(told)],
         _ => {}
     }
     let single = matches!(told.request.door.effect, Effect::RemovePod | Effect::RelabelPod);
@@ -313,6 +315,32 @@ fn next(told: &Told<'_>, pooling: &Pooling, conclusion: &Conclusion) -> Vec<Stri
         .iter()
         .map(|step: &Step| plain(&command(pooling, step)))
         .collect()
+}
+
+/// What makes an eviction possible.
+fn budget(told: &Told<'_>) -> String {
+    let namespace = plain(&told.request.namespace);
+    let Some(name) = deployment(told) else {
+        return format!("kubectl -n {namespace} get pods   (two replicas let one be evicted; else depool the service)");
+    };
+    let state = told.state.namespace(&told.request.namespace);
+    let replicas = state
+        .and_then(|state| state.workloads.get(&(crate::state::Kind::Deployment, name.clone())))
+        .map_or(0, |workload| workload.replicas);
+    if replicas < 2 {
+        return format!("kubectl -n {namespace} scale deployment {name} --replicas=2   (or depool the service)");
+    }
+    let covering = state.and_then(|state| {
+        let pod = state.pods.get(&told.request.name)?;
+        state.budgets.iter().find(|(_, budget)| budget.covers(&pod.labels))
+    });
+    match covering {
+        Some((budget, _)) => format!(
+            "kubectl -n {namespace} edit pdb {}   (it keeps no pod: write minAvailable: 1 in place of what it says)",
+            plain(budget)
+        ),
+        None => format!("kubectl -n {namespace} get pdb   (poolguard makes one within seconds; then try again)"),
+    }
 }
 
 /// The Deployment that the pod of the request belongs to.
