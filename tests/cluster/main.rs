@@ -15,3 +15,4 @@ mod outage;
 mod overrides;
 mod scenario;
 mod status;
+mod warning;
