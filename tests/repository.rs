@@ -180,3 +180,26 @@ fn the_documentation_quotes_the_golden_messages() {
         std::fs::write(&path, page).expect("docs/reasons.md");
     }
 }
+
+#[test]
+fn the_runbook_has_what_refusals_conditions_and_alerts_lead_to() {
+    let page = read(&root().join("docs/runbook.md"));
+    section(&page, "override");
+    // The reasons of the condition Guarded, as they stand in the code.
+    let code = read(&root().join("src/controller/status.rs"));
+    let guarded = code.split("\nfn guarded(").nth(1).and_then(|rest| rest.split("\n}\n").next()).expect("fn guarded");
+    let kinds = read(&root().join("src/controller/proof/mod.rs"));
+    let kinds = kinds.split("fn as_str(").nth(1).and_then(|rest| rest.split("\n    }\n").next()).expect("fn as_str");
+    let quoted = guarded.split('"').skip(1).step_by(2).chain(kinds.split('"').skip(1).step_by(2));
+    let reasons: Vec<&str> = quoted.filter(|text| text.chars().all(|c| c.is_ascii_alphabetic())).collect();
+    assert!(reasons.len() >= 11, "only {reasons:?} were found");
+    for reason in reasons {
+        assert!(page.contains(&format!("\n| `{reason}` | ")), "docs/runbook.md lacks {reason}");
+    }
+    let alerts = read(&root().join("charts/poolguard/files/alerts.yaml"));
+    let names: Vec<&str> = alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(!names.is_empty(), "no alert was found");
+    for name in names {
+        assert!(page.contains(&format!("\n### {name}\n\n")), "docs/runbook.md lacks {name}");
+    }
+}

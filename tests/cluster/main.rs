@@ -13,6 +13,7 @@ mod messages;
 mod ordinary_work;
 mod outage;
 mod overrides;
+mod runbook;
 mod scenario;
 mod status;
 mod warning;
