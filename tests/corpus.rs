@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use jiff::{SignedDuration, Timestamp};
 use poolguard::api::{self, PoolingOverride, ServicePooling};
-use poolguard::cluster::slim::{SlimCustom, SlimDeployment, SlimPod, SlimService, WatchedReplicaSet};
+use poolguard::cluster::slim::{SlimCustom, SlimDeployment, SlimPod, SlimService, WatchedBudget, WatchedReplicaSet};
 use poolguard::webhook::review::decode;
 use poolguard_policy::doors::{Door, custom};
 use poolguard_policy::evidence::{Answer, Says, Why, conclude};
@@ -155,6 +155,9 @@ fn put(namespace: &mut Namespace, kind: &str, object: Value) -> Result<(), Strin
         }
         "Service" => {
             namespace.services.insert(name, typed::<SlimService>(object)?.into());
+        }
+        "PodDisruptionBudget" => {
+            namespace.budgets.insert(name, typed::<WatchedBudget>(object)?.into());
         }
         "Rollout" => {
             let kind = Kind::Custom("Rollout");

@@ -93,3 +93,113 @@ fn every_reason_has_its_place_in_the_documentation() {
         assert!(sources.contains(&format!("\n| `{}` | ", why.as_str())), "docs/sources.md lacks {}", why.as_str());
     }
 }
+
+/// What stands below a heading of the second level, up to the next one.
+fn section<'a>(page: &'a str, heading: &str) -> &'a str {
+    let start = format!("\n## {heading}\n\n");
+    assert!(page.contains(&start), "there is no heading `## {heading}`");
+    let rest = page.split_once(&start).map_or("", |(_, rest)| rest);
+    &rest[..rest.find("\n## ").unwrap_or(rest.len())]
+}
+
+/// A golden message, where there is one.
+fn golden(reason: &str, client: &str) -> Option<String> {
+    std::fs::read_to_string(root().join(format!("tests/cluster/messages/{reason}.{client}.txt"))).ok()
+}
+
+const CLIENTS: [&str; 4] = ["kubectl", "helm3", "helm4", "drain"];
+
+#[test]
+fn every_reason_of_a_verdict_has_a_paragraph() {
+    let page = read(&root().join("docs/reasons.md"));
+    for reason in poolguard_policy::verdict::Reason::ALL {
+        let section = section(&page, reason.as_str());
+        let begins = section.starts_with("Allowed. ")
+            || section.starts_with("Allowed with a warning. ")
+            || section.starts_with("Refused. ")
+            || section.starts_with("Refused for now (429). ");
+        assert!(begins, "{} does not say what becomes of the request", reason.as_str());
+    }
+}
+
+#[test]
+fn the_table_of_reasons_says_which_golden_messages_there_are() {
+    let page = read(&root().join("docs/reasons.md"));
+    let mut told = std::collections::BTreeSet::new();
+    for reason in poolguard_policy::verdict::Reason::ALL.map(poolguard_policy::verdict::Reason::as_str) {
+        let link = format!("| [{reason}](#{}) | ", reason.to_lowercase());
+        let row = page.lines().find_map(|line| line.strip_prefix(&link));
+        assert!(row.is_some(), "docs/reasons.md has no row that begins with {link}");
+        let row = row.unwrap_or_default();
+        let cells: Vec<&str> = row.trim_end_matches(" |").split(" | ").collect();
+        assert_eq!(cells.len(), CLIENTS.len(), "{reason}");
+        for (client, cell) in CLIENTS.into_iter().zip(cells) {
+            let golden = golden(reason, client);
+            let seen = match &golden {
+                None => "–",
+                Some(text) if text.contains("poolguard let this pass") || text.contains("poolguard only warns") => {
+                    "warned"
+                }
+                Some(text) if text.contains("emergency: ") => "refused",
+                Some(_) => "nothing",
+            };
+            assert_eq!(cell, seen, "{reason} in {client}: the table of docs/reasons.md, and its golden message");
+            told.extend(golden.map(|_| format!("{reason}.{client}.txt")));
+        }
+    }
+    for entry in std::fs::read_dir(root().join("tests/cluster/messages")).expect("the golden messages") {
+        let name = entry.expect("an entry").file_name().to_string_lossy().into_owned();
+        assert!(told.contains(&name), "{name} is no golden message of a reason");
+    }
+}
+
+#[test]
+fn the_documentation_quotes_the_golden_messages() {
+    let path = root().join("docs/reasons.md");
+    let mut page = read(&path);
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    for reason in poolguard_policy::verdict::Reason::ALL.map(poolguard_policy::verdict::Reason::as_str) {
+        for client in CLIENTS {
+            let Some(golden) = golden(reason, client) else { continue };
+            let start = format!("<!-- {reason}.{client} -->\n```text\n");
+            let Some(at) = page.find(&start).map(|at| at + start.len()) else {
+                let says_something = golden.contains("poolguard ") || golden.contains("emergency: ");
+                let further = ["helm4", "drain"].contains(&client);
+                assert!(further || !says_something, "docs/reasons.md does not quote {reason}.{client}");
+                continue;
+            };
+            let end = at + page[at..].find("```\n").expect("the end of the quotation");
+            if update {
+                page.replace_range(at..end, &golden);
+            } else {
+                assert_eq!(page[at..end], golden, "docs/reasons.md, {reason}.{client}: UPDATE_GOLDEN=1 writes it");
+            }
+        }
+    }
+    if update {
+        std::fs::write(&path, page).expect("docs/reasons.md");
+    }
+}
+
+#[test]
+fn the_runbook_has_what_refusals_conditions_and_alerts_lead_to() {
+    let page = read(&root().join("docs/runbook.md"));
+    section(&page, "override");
+    // The reasons of the condition Guarded, as they stand in the code.
+    let code = read(&root().join("src/controller/status.rs"));
+    let guarded = code.split("\nfn guarded(").nth(1).and_then(|rest| rest.split("\n}\n").next()).expect("fn guarded");
+    let kinds = read(&root().join("src/controller/proof/mod.rs"));
+    let kinds = kinds.split("fn as_str(").nth(1).and_then(|rest| rest.split("\n    }\n").next()).expect("fn as_str");
+    let quoted = guarded.split('"').skip(1).step_by(2).chain(kinds.split('"').skip(1).step_by(2));
+    let reasons: Vec<&str> = quoted.filter(|text| text.chars().all(|c| c.is_ascii_alphabetic())).collect();
+    assert!(reasons.len() >= 11, "only {reasons:?} were found");
+    for reason in reasons {
+        assert!(page.contains(&format!("\n| `{reason}` | ")), "docs/runbook.md lacks {reason}");
+    }
+    let alerts = read(&root().join("charts/poolguard/files/alerts.yaml"));
+    let names: Vec<&str> = alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(!names.is_empty(), "no alert was found");
+    for name in names {
+        assert!(page.contains(&format!("\n### {name}\n\n")), "docs/runbook.md lacks {name}");
+    }
+}

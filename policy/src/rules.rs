@@ -58,7 +58,7 @@ pub const CANARY_DEFINITION: &str = "poolingoverrides.poolguard.dev";
 pub fn decide(request: &Request, state: &State, settings: &Settings, known: Known<'_>, now: Timestamp) -> Decision {
     if is_canary(request, settings) {
         let service = Key { namespace: settings.canary_namespace.clone(), name: CANARY.to_owned() };
-        return Decision::Refuse(words::canary(service));
+        return Decision::Refuse(words::canary(service, settings));
     }
     if let Some(Body::Override(glass)) = request.new.as_ref().map(|object| &object.body) {
         return create_override(request, glass, state, settings);
@@ -84,13 +84,13 @@ pub fn decide(request: &Request, state: &State, settings: &Settings, known: Know
             Ruling::Read(references) => reads.extend(references),
             Ruling::Confirm(references) => confirms.extend(references),
             Ruling::Refuse(reason) => {
-                let told = words::refusal(&words::Told { request, state, settings, known, concern, reason, now });
+                let told = words::Told { request, state, settings, known, concern, reason, now };
                 if !only_warns(concern, settings) {
-                    return Decision::Refuse(told);
+                    return Decision::Refuse(words::refusal(&told));
                 }
                 // Another service that the request concerns may still refuse it.
-                warnings.extend(words::would_be_refused(&told.message));
-                warned = Some((reason, told.service));
+                warnings.push(words::would_be_refused(&told));
+                warned = Some((reason, concern.service()));
             }
         }
     }
@@ -139,7 +139,7 @@ fn only_warns(concern: &Concern<'_>, settings: &Settings) -> bool {
 fn create_override(request: &Request, glass: &Override, state: &State, settings: &Settings) -> Decision {
     let service = Key { namespace: request.namespace.clone(), name: glass.service.clone() };
     if glass.requested_by != request.user {
-        return Decision::Refuse(words::not_the_requester(request, glass, service));
+        return Decision::Refuse(words::not_the_requester(request, glass, settings, service));
     }
     let known = state.namespace(&request.namespace).is_some_and(|all| all.poolings.contains_key(&glass.service));
     let warnings = words::idle_override(glass, &settings.here, known);

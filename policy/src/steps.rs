@@ -126,9 +126,12 @@ pub fn command(pooling: &Pooling, step: &Step) -> String {
         Step::Depool { evidence, datacenter } => switch(evidence, datacenter, false),
         Step::Look { evidence } => match entry(pooling, evidence) {
             Some((_, Evidence { arm: Arm::Conftool { record, .. }, .. })) => {
-                format!("look: confctl --object-type discovery select 'dnsdisc={record}' get")
+                format!("confctl --object-type discovery select 'dnsdisc={record}' get   (look what it says)")
             }
-            _ => format!("look: kubectl -n {} describe servicepooling {}", pooling.key.namespace, pooling.key.name),
+            _ => format!(
+                "kubectl -n {} describe servicepooling {}   (look what its sources say)",
+                pooling.key.namespace, pooling.key.name
+            ),
         },
         Step::Quiet { evidence } => format!(
             "kubectl -n {namespace} wait servicepooling/{service} --for=condition=Serving=False --timeout=15m   (until {} see no traffic)",

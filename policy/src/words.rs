@@ -45,9 +45,10 @@ pub(crate) fn refusal(told: &Told<'_>) -> Refusal {
     let lines = lines(told);
     let service = told.concern.service();
     // What to do next and whom to ask must stay whole: where the message is too long, the evidence gives way.
-    let rest = lines.headline.len() + lines.next.len() + lines.help.len() + "\n\n\n".len();
+    let headline = lines.headline(MESSAGE_LIMIT);
+    let rest = headline.len() + lines.next.len() + lines.help.len() + "\n\n\n".len();
     let evidence = cut(&lines.evidence, MESSAGE_LIMIT.saturating_sub(rest).max(LEAST_EVIDENCE));
-    let all = [lines.headline.as_str(), evidence.as_str(), lines.next.as_str(), lines.help.as_str()];
+    let all = [headline.as_str(), evidence.as_str(), lines.next.as_str(), lines.help.as_str()];
     let message = all.into_iter().filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n");
     Refusal {
         reason: told.reason,
@@ -58,10 +59,12 @@ pub(crate) fn refusal(told: &Told<'_>) -> Refusal {
     }
 }
 
-/// The warnings of a removal that would be refused if the resource enforced.
-pub(crate) fn would_be_refused(message: &str) -> Vec<String> {
-    let first = message.lines().next().unwrap_or_default();
-    vec![cut(&format!("poolguard only warns here, and would have refused this: {first}"), WARNING_LIMIT)]
+/// The warning of a removal that would be refused if the guard did not only warn. It happens, so it is not said that it did not.
+pub(crate) fn would_be_refused(told: &Told<'_>) -> String {
+    let why = lines(told).why;
+    let what = format!("poolguard only warns here, and would have refused this: {}", why.trim_end_matches('.'));
+    let object = format!(" ({}).", object(told.request));
+    format!("{}{}", cut(&what, WARNING_LIMIT.saturating_sub(object.len())), cut(&object, WARNING_LIMIT / 2))
 }
 
 /// The warning of a removal that somebody's override lets pass.
@@ -90,11 +93,14 @@ pub(crate) fn idle_override(glass: &Override, here: &str, known: bool) -> Vec<St
 }
 
 /// The refusal of an override that names somebody else.
-pub(crate) fn not_the_requester(request: &Request, glass: &Override, service: Key) -> Refusal {
+pub(crate) fn not_the_requester(request: &Request, glass: &Override, settings: &Settings, service: Key) -> Refusal {
     let (named, user) = (plain(&glass.requested_by), plain(&request.user));
-    let headline = format!("spec.requestedBy of an override is the name of whoever asks for it: {user}, not {named}.");
+    let object = format!("{}/{}", plain(&request.namespace), plain(&glass.name));
+    let headline = format!(
+        "PoolingOverride {object} was not made: its spec.requestedBy is {named}, and you, who ask for it, are {user}."
+    );
     let next = numbered(&[format!("write requestedBy: {user}"), command_again()]);
-    let message = cut(&format!("{headline}\n{next}"), MESSAGE_LIMIT);
+    let message = cut(&format!("{headline}\n{next}\n{}", help(settings)), MESSAGE_LIMIT);
     Refusal { reason: Reason::NotTheRequester, service, code: 403, message, warnings: Vec::new() }
 }
 
@@ -102,8 +108,12 @@ pub(crate) fn not_the_requester(request: &Request, glass: &Override, service: Ke
 pub const CANARY_HEADLINE: &str = "poolguard is up: this dry run was refused as it should be.";
 
 /// The refusal that shows that the guard is up.
-pub(crate) fn canary(service: Key) -> Refusal {
-    let message = format!("{CANARY_HEADLINE} Nothing in this namespace is anybody's service.");
+pub(crate) fn canary(service: Key, settings: &Settings) -> Refusal {
+    let next = numbered(&["kubectl get servicepoolings -A   (GUARDED says the same of every service)".to_owned()]);
+    let message = format!(
+        "{CANARY_HEADLINE} Nothing in this namespace is anybody's service, and in earnest everything here may go.\n{next}\n{}",
+        help(settings)
+    );
     Refusal { reason: Reason::Canary, service, code: 403, message, warnings: Vec::new() }
 }
 
@@ -133,10 +143,25 @@ pub fn plain(text: &str) -> String {
 }
 
 struct Lines {
-    headline: String,
+    /// Why it is refused.
+    why: String,
+    /// What was not done, to what.
+    subject: String,
     evidence: String,
     next: String,
     help: String,
+}
+
+impl Lines {
+    /// Why, and what was not done. Where it is too long, the reason gives way: what it is about must stay whole.
+    fn headline(&self, limit: usize) -> String {
+        let Self { why, subject, .. } = self;
+        if why.is_empty() {
+            return cut(subject, limit);
+        }
+        let room = limit.saturating_sub(subject.len() + " ".len()).max(limit / 2);
+        cut(&format!("{} {subject}", cut(why, room)), limit)
+    }
 }
 
 fn lines(told: &Told<'_>) -> Lines {
@@ -146,21 +171,30 @@ fn lines(told: &Told<'_>) -> Lines {
         Concerned::Known(pooling) => *pooling,
         Concerned::Undecodable { key, error } => {
             return Lines {
-                headline: format!(
-                    "ServicePooling {} cannot be read by this version of poolguard, so everything in its namespace is guarded. {subject}",
+                why: format!(
+                    "ServicePooling {} cannot be read by this version of poolguard, so everything in its namespace is guarded.",
                     plain(&key.to_string())
                 ),
+                subject,
                 evidence: format!("  cause:     {}", cut(&plain(error), 300)),
-                next: numbered(&["look at its spec, or upgrade poolguard".to_owned(), command_again()]),
+                next: numbered(&[
+                    format!(
+                        "kubectl -n {} get servicepooling {} -o yaml   (mend what the cause names, or upgrade poolguard)",
+                        plain(&key.namespace),
+                        plain(&key.name)
+                    ),
+                    command_again(),
+                ]),
                 help,
             };
         }
     };
     let Some(conclusion) = told.known.conclusions.get(&pooling.key) else {
-        return Lines { headline: subject, evidence: String::new(), next: String::new(), help };
+        return Lines { why: String::new(), subject, evidence: String::new(), next: String::new(), help };
     };
     Lines {
-        headline: format!("{} {subject}", headline(told, pooling, conclusion)),
+        why: why(told, pooling, conclusion),
+        subject,
         evidence: evidence(pooling, conclusion, told.now),
         next: numbered(&next(told, pooling, conclusion)),
         help,
@@ -171,9 +205,9 @@ fn command_again() -> String {
     "run your command again".to_owned()
 }
 
-/// What was not done, to what.
-fn subject(request: &Request) -> String {
-    let object = match request.door.effect {
+/// What the request is about: kind and name.
+fn object(request: &Request) -> String {
+    let name = match request.door.effect {
         Effect::RemoveNamespace | Effect::UnlabelNamespace | Effect::RemoveDefinition => request.name.clone(),
         Effect::RemoveRelease => {
             let labels = request.old.as_ref().map(|object| &object.labels);
@@ -182,6 +216,11 @@ fn subject(request: &Request) -> String {
         }
         _ => format!("{}/{}", request.namespace, request.name),
     };
+    format!("{} {}", request.door.kind, plain(&name))
+}
+
+/// What was not done, to what.
+fn subject(request: &Request) -> String {
     let done = match request.door.effect {
         Effect::RemovePod
         | Effect::RemoveWorkload
@@ -204,10 +243,10 @@ fn subject(request: &Request) -> String {
         Effect::RemoveRelease => "uninstalled",
         Effect::UnlabelNamespace => "taken out of the guard",
     };
-    format!("{} {} was not {done}.", request.door.kind, plain(&object))
+    format!("{} was not {done}.", object(request))
 }
 
-fn headline(told: &Told<'_>, pooling: &Pooling, conclusion: &Conclusion) -> String {
+fn why(told: &Told<'_>, pooling: &Pooling, conclusion: &Conclusion) -> String {
     let service = plain(&pooling.key.name);
     let here = plain(&conclusion.here);
     match told.reason {
@@ -215,8 +254,10 @@ fn headline(told: &Told<'_>, pooling: &Pooling, conclusion: &Conclusion) -> Stri
             "{service} was depooled in {here}, but clients may still hold the old answer for {} s.",
             remaining(conclusion, told.now).unwrap_or_default()
         ),
-        Reason::NoBudget => format!("{service} serves in {here}, and no disruption budget covers the pod."),
-        Reason::PodUnknown => format!("The pod is not known yet, and {service} serves in {here}."),
+        Reason::NoBudget => {
+            format!("{service} {} in {here}, and no disruption budget keeps a pod of it.", serves(conclusion))
+        }
+        Reason::PodUnknown => format!("The pod is not known yet, and {service} {} in {here}.", serves(conclusion)),
         Reason::EvidenceUnknown => {
             let cause = conclusion
                 .here()
@@ -226,7 +267,7 @@ fn headline(told: &Told<'_>, pooling: &Pooling, conclusion: &Conclusion) -> Stri
                 .map(|answer| {
                     let since = answer.since.map(|since| format!(", since {}", since.strftime("%H:%M:%S UTC")));
                     let since = since.unwrap_or_default();
-                    format!("{} says nothing that can be relied on: {}{since}", answer.evidence, answer.detail)
+                    format!("{}: {}{since}", answer.evidence, answer.detail)
                 })
                 .unwrap_or_else(|| "no source answered".to_owned());
             format!("Whether {service} serves live traffic in {here} cannot be told ({}).", cut(&plain(&cause), 300))
@@ -246,6 +287,14 @@ fn headline(told: &Told<'_>, pooling: &Pooling, conclusion: &Conclusion) -> Stri
             let others = if others.is_empty() { "nowhere else".to_owned() } else { others.join(" and ") };
             format!("{service} serves live traffic in {here} and {others}.")
         }
+    }
+}
+
+/// How sure it is that the service is served here.
+fn serves(conclusion: &Conclusion) -> &'static str {
+    match conclusion.here().state {
+        Serving::Unknown => "may serve",
+        _ => "serves",
     }
 }
 
@@ -290,16 +339,11 @@ fn evidence(pooling: &Pooling, conclusion: &Conclusion, now: Timestamp) -> Strin
 
 fn next(told: &Told<'_>, pooling: &Pooling, conclusion: &Conclusion) -> Vec<String> {
     match told.reason {
-        Reason::PodUnknown => return vec![command_again()],
-        Reason::NoBudget => {
-            let namespace = plain(&told.request.namespace);
-            return vec![match deployment(told) {
-                Some(name) => {
-                    format!("kubectl -n {namespace} scale deployment {name} --replicas=2, or depool the service")
-                }
-                None => "run two replicas, or depool the service".to_owned(),
-            }];
+        Reason::PodUnknown => {
+            let (namespace, name) = (plain(&told.request.namespace), plain(&told.request.name));
+            return vec![format!("kubectl -n {namespace} get pod {name}   (is there one?)"), command_again()];
         }
+        Reason::NoBudget => return vec![budget(told)],
         _ => {}
     }
     let single = matches!(told.request.door.effect, Effect::RemovePod | Effect::RelabelPod);
@@ -313,6 +357,32 @@ fn next(told: &Told<'_>, pooling: &Pooling, conclusion: &Conclusion) -> Vec<Stri
         .iter()
         .map(|step: &Step| plain(&command(pooling, step)))
         .collect()
+}
+
+/// What makes an eviction possible.
+fn budget(told: &Told<'_>) -> String {
+    let namespace = plain(&told.request.namespace);
+    let Some(name) = deployment(told) else {
+        return format!("kubectl -n {namespace} get pods   (two replicas let one be evicted; else depool the service)");
+    };
+    let state = told.state.namespace(&told.request.namespace);
+    let replicas = state
+        .and_then(|state| state.workloads.get(&(crate::state::Kind::Deployment, name.clone())))
+        .map_or(0, |workload| workload.replicas);
+    if replicas < 2 {
+        return format!("kubectl -n {namespace} scale deployment {name} --replicas=2   (or depool the service)");
+    }
+    let covering = state.and_then(|state| {
+        let pod = state.pods.get(&told.request.name)?;
+        state.budgets.iter().find(|(_, budget)| budget.covers(&pod.labels))
+    });
+    match covering {
+        Some((budget, _)) => format!(
+            "kubectl -n {namespace} edit pdb {}   (it keeps no pod: write minAvailable: 1 in place of what it says)",
+            plain(budget)
+        ),
+        None => format!("kubectl -n {namespace} get pdb   (poolguard makes one within seconds; then try again)"),
+    }
 }
 
 /// The Deployment that the pod of the request belongs to.
@@ -351,16 +421,65 @@ fn help(settings: &Settings) -> String {
 fn warnings(request: &Request, lines: &Lines) -> Vec<String> {
     let one = |text: &str| cut(text.trim(), WARNING_LIMIT);
     if request.door.effect == Effect::RemoveRelease {
-        let next = lines.next.lines().map(str::trim).collect::<Vec<_>>().join(" ");
-        // The next steps are what a deployer needs most; the evidence gives way.
-        [lines.headline.as_str(), lines.evidence.as_str(), next.as_str()]
+        // What to do next and whom to ask are what a deployer needs most; the evidence gives way.
+        let help = one(&lines.help);
+        let room = WARNING_LIMIT.saturating_sub(help.len() + GAP.len());
+        let evidence = lines.evidence.trim();
+        let evidence = if evidence.is_empty() || room < LEAST_EVIDENCE {
+            help
+        } else {
+            format!("{}{GAP}{help}", cut(evidence, room))
+        };
+        [lines.headline(WARNING_LIMIT), evidence, whole_steps(&lines.next)]
             .into_iter()
-            .filter(|line| !line.trim().is_empty())
-            .map(one)
+            .filter(|line| !line.is_empty())
             .collect()
     } else if request.old.as_ref().is_some_and(|object| object.release.is_some()) {
-        vec![one(&lines.headline)]
+        vec![lines.headline(WARNING_LIMIT)]
     } else {
         Vec::new()
+    }
+}
+
+/// Between two parts of one line.
+const GAP: &str = "   ";
+
+/// The next steps in one line: as many as fit whole. Half a command is worse than none, and the first steps alone are safe.
+fn whole_steps(next: &str) -> String {
+    let steps: Vec<&str> = next.lines().map(str::trim).collect();
+    let all = steps.join(" ");
+    let fit = |count: &usize| steps[..*count].join(" ").len() + " …".len() <= WARNING_LIMIT;
+    match (1..steps.len()).rev().find(fit) {
+        _ if all.len() <= WARNING_LIMIT => all,
+        Some(count) => format!("{} …", steps[..count].join(" ")),
+        None => cut(&all, WARNING_LIMIT),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_holds_whole_steps_only_and_says_that_there_are_more() {
+        let long = format!("2. {}", "x".repeat(WARNING_LIMIT));
+        assert_eq!(whole_steps("  next:      1. one\n             2. two"), "next:      1. one 2. two");
+        assert_eq!(whole_steps(&format!("  next:      1. one\n   {long}")), "next:      1. one …");
+        assert_eq!(whole_steps(&long).len(), WARNING_LIMIT, "a single step that is too long is cut");
+        assert_eq!(whole_steps(""), "");
+    }
+
+    #[test]
+    fn a_headline_that_is_too_long_still_says_what_it_is_about() {
+        let lines = |why: &str| Lines {
+            why: why.to_owned(),
+            subject: "Service a/b was not deleted.".to_owned(),
+            evidence: String::new(),
+            next: String::new(),
+            help: String::new(),
+        };
+        assert_eq!(lines("c serves.").headline(WARNING_LIMIT), "c serves. Service a/b was not deleted.");
+        let long = lines(&"x".repeat(1000)).headline(WARNING_LIMIT);
+        assert!(long.len() <= WARNING_LIMIT && long.ends_with("x… Service a/b was not deleted."), "{long}");
     }
 }

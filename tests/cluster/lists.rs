@@ -152,6 +152,7 @@ fn refuse(name: &str) {
     let Shared { fleet, operator } = Scenario::shared();
     let stage = Stage { datacenter: &fleet.eqiad, operator, name: scenario.name.clone() };
     stage.prepare(&lane, "pooling");
+    stage.must("after", &lane.after);
     for row in &lane.rows {
         stage.refused(row);
     }
@@ -262,6 +263,7 @@ fn dead(controllers: Controllers, up_before: bool) {
             lane: "leaving".to_owned(),
             about: String::new(),
             setup: "release".to_owned(),
+            after: String::new(),
             restore: String::new(),
             rows: Vec::new(),
         },

@@ -31,6 +31,8 @@ pub enum Who {
     Admin,
     /// A deployer: role `admin` in the service namespaces.
     Deployer,
+    /// A reliability engineer: a deployer who may break the glass where a RoleBinding says so.
+    Engineer,
 }
 
 /// As whom the controllers of the controller-manager work.
@@ -101,6 +103,7 @@ impl Datacenter {
         for (file, user, groups) in [
             ("kubeconfig", "admin", &["system:masters"] as &[&str]),
             ("deployer.kubeconfig", "deployer", &["deployers"]),
+            ("engineer.kubeconfig", "engineer", &["deployers"]),
             ("controller-manager.kubeconfig", "system:kube-controller-manager", &[]),
             ("scheduler.kubeconfig", "system:kube-scheduler", &[]),
             ("kwok.kubeconfig", "system:node:kwok", &["system:nodes"]),
@@ -209,6 +212,7 @@ impl Datacenter {
         self.folder.join(match who {
             Who::Admin => "kubeconfig",
             Who::Deployer => "deployer.kubeconfig",
+            Who::Engineer => "engineer.kubeconfig",
         })
     }
 

@@ -19,6 +19,9 @@ pub struct Lane {
     pub about: String,
     /// What is made before the service is guarded.
     pub setup: String,
+    /// What happens once it is guarded.
+    #[serde(default)]
+    pub after: String,
     /// What makes everything whole again after a row has succeeded.
     #[serde(default)]
     pub restore: String,

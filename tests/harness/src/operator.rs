@@ -61,6 +61,9 @@ pub fn custom_workloads() -> Value {
     json!([{"group": "example.dev", "version": "v1alpha1", "resource": "rollouts", "kind": "Rollout"}])
 }
 
+/// The identity that the configuration trusts, as automation that replaces what it manages.
+pub const TRUSTED: &str = "system:serviceaccount:automation:operator";
+
 impl Truth {
     /// conftool's etcd alone.
     pub fn conftool(endpoint: &str) -> Self {
@@ -191,6 +194,11 @@ impl Operator {
             "webhook": {"listen": format!("127.0.0.1:{}", self.ports.webhook)},
             "metrics": {"listen": format!("127.0.0.1:{}", self.metrics_port(process))},
             "customWorkloads": custom_workloads(),
+            "trustedIdentities": [{
+                "user": TRUSTED,
+                "resources": ["deployments", "secrets", "configmaps", "serviceaccounts", "pods/eviction"],
+                "verbs": ["CREATE", "UPDATE", "DELETE"],
+            }],
             "enforcement": truth.enforcement,
             "controller": {"namespace": NAMESPACE, "proofInterval": "1s", "registration": {
                 "failurePolicy": if truth.enforcement == "Warn" { "Ignore" } else { "Fail" },

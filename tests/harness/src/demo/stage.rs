@@ -110,6 +110,8 @@ impl<'a> Stage<'a> {
         if whole {
             let warnings = text.lines().filter_map(|line| line.split_once("Warning: "));
             for (_, warning) in warnings.take(3) {
+                // Whom to ask stands at the end of a line, and is left out here.
+                let warning = warning.split("   help:").next().unwrap_or_default();
                 let warning = warning
                     .trim_end_matches('"')
                     .replace(" 2. ", "\n           2. ")
