@@ -203,3 +203,12 @@ fn the_runbook_has_what_refusals_conditions_and_alerts_lead_to() {
         assert!(page.contains(&format!("\n### {name}\n\n")), "docs/runbook.md lacks {name}");
     }
 }
+
+#[test]
+fn the_page_about_doors_is_what_the_lists_say() {
+    let page = poolguard_harness::lists::page().expect("the lists");
+    assert!(
+        read(&root().join("docs/doors.md")) == page,
+        "docs/doors.md differs from the lists: run `cargo xtask generate`"
+    );
+}

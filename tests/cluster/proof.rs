@@ -64,16 +64,10 @@ impl Stage {
         .expect("the metric");
     }
 
-    /// Makes an object again that was deleted.
-    fn create(&self, mut object: serde_json::Value) {
-        for field in ["resourceVersion", "uid", "creationTimestamp", "managedFields", "generation"] {
-            object["metadata"].as_object_mut().expect("metadata").remove(field);
-        }
-        self.datacenter.apply(&object.to_string()).expect("it is made again");
-    }
-
-    /// As the platform team makes it whole again.
+    /// As the platform team makes it whole again. Helm merges: a match condition that somebody added would stay, so what is there is
+    /// deleted first.
     fn upgrade(&self) {
+        self.kubectl(&["delete", "validatingwebhookconfiguration", "poolguard", "--ignore-not-found"]);
         let chart = poolguard_harness::root().join("charts/poolguard");
         let arguments = ["upgrade", "poolguard", &chart.to_string_lossy(), "-n", NAMESPACE, "--reuse-values"];
         self.datacenter.call(Who::Admin, "helm3", &arguments).expect("helm").success().expect("an upgrade");
@@ -146,7 +140,6 @@ fn whatever_opens_the_guard_is_told_and_only_the_authority_and_labels_are_mended
     stage.operator.start(&stage.datacenter, "webhook").expect("it starts again");
     stage.guarded("True/Guarded", "");
     // Deleted: told, and not made again. A label that goes meanwhile is put back.
-    let whole = stage.datacenter.get(&configuration).expect("the configuration");
     stage.kubectl(&["delete", configuration[0], configuration[1]]);
     stage.guarded("False/WebhookMissing", "there is no ValidatingWebhookConfiguration poolguard");
     stage.kubectl(&["label", "namespace", SERVICE, "poolguard.dev/protected-"]);
@@ -169,8 +162,21 @@ fn whatever_opens_the_guard_is_told_and_only_the_authority_and_labels_are_mended
     })
     .expect("Events");
     // The definition gone: nothing is left to bear a condition, so the metric tells.
-    stage.kubectl(&["delete", "crd", "servicepoolings.poolguard.dev"]);
-    stage.create(whole);
+    stage.upgrade();
+    let definition = ["delete", "crd", "servicepoolings.poolguard.dev", "--timeout=60s"];
+    let refused = || stage.operator.refused().expect("the metric");
+    let before = refused();
+    let output = stage.datacenter.kubectl(&definition).expect("kubectl");
+    assert!(
+        !output.ok() && output.text().contains("servicepoolings.poolguard.dev was not deleted"),
+        "{}",
+        output.text()
+    );
+    assert!(refused() > before, "not by the webhook: {}", output.text());
+    let depool = r#"[{"op":"replace","path":"/spec/evidence/0/declared/pooledIn","value":["codfw"]}]"#;
+    stage.kubectl(&["-n", SERVICE, "patch", "servicepooling", SERVICE, "--type=json", "-p", depool]);
+    wait_for("the definition to go after the depool", SOON, || stage.datacenter.kubectl(&definition)?.success())
+        .expect("it goes");
     stage.metric("poolguard_guard_proved", &["entry=\"pods\""], 1.0);
     stage.metric("poolguard_guard_proved", &["entry=\"poolings\""], 0.0);
     stage.metric("poolguard_guard_registration_intact", &[], 1.0);

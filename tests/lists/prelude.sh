@@ -7,6 +7,12 @@ helm3() { command helm3 -n "$N" "$@"; }
 helm4() { command helm4 -n "$N" "$@"; }
 # As an administrator: for what a deployer may not do, and for acting as a controller.
 admin() { (export KUBECONFIG="$ADMIN_KUBECONFIG"; "$@"); }
+# Writes the scale of the main Deployment as a controller does, by that controller's identity.
+scale_as() {
+  local scale="/apis/apps/v1/namespaces/$N/deployments/$MAIN/scale"
+  admin command kubectl get --raw "$scale" | sed "s/\"replicas\":[0-9]*/\"replicas\":$2/; s/\"resourceVersion\":\"[0-9]*\",//" |
+    admin command kubectl replace --raw "$scale" --as="$1" -f -
+}
 # A condition, with a deadline: the pods of a lost node are collected after a minute.
 wait_until() {
   local end=$((SECONDS + 150))

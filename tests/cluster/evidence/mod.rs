@@ -2,6 +2,7 @@
 //! never to a permission, and concerns no other service; each is shown to have been hit, and the same command succeeds once it
 //! is over.
 
+mod alerts;
 mod etcd;
 mod real;
 mod wire;

@@ -16,6 +16,7 @@ use crate::wait::wait_for;
 
 const STAGES: &str = include_str!("../manifests/kwok.yaml");
 const CLUSTER: &str = include_str!("../manifests/cluster.yaml");
+const AS_ONE: &str = include_str!("../manifests/as-one.yaml");
 const AUDIT: &str = include_str!("../manifests/audit.yaml");
 
 /// What scales to zero is refused while it serves, so it has to be possible.
@@ -150,12 +151,15 @@ impl Datacenter {
         })
         .with_context(|| self.run.log_tail(&self.log("kube-apiserver")))?;
         self.apply(CLUSTER)?;
+        if controllers == Controllers::AsOne {
+            self.apply(AS_ONE)?;
+        }
         let own = |file: &str| format!("--kubeconfig={}", self.folder.join(file).display());
         self.spawn("kube-controller-manager", |command| {
             command
                 .arg(own("controller-manager.kubeconfig"))
                 .arg(format!("--use-service-account-credentials={}", controllers == Controllers::Apart))
-                .args(["--secure-port=0", "--leader-elect=false", "--horizontal-pod-autoscaler-sync-period=2s", GATES])
+                .args(["--secure-port=0", "--leader-elect=false", GATES])
                 .arg(format!("--service-account-private-key-file={}", tokens.0.display()))
                 .arg(format!("--root-ca-file={}", authority.file().display()));
         })?;

@@ -59,6 +59,8 @@ pub enum Mode {
     Orphans,
     /// The command fails, and has written a further record of the release.
     Revision,
+    /// The same, and Helm itself has marked the record before as superseded.
+    Rollback,
     /// The command fails, and hooks that ran before leave objects of their own.
     Adds,
 }
@@ -132,7 +134,8 @@ pub fn page() -> Result<String> {
     page.push_str(
         "\nHelm 3 says that an upgrade succeeded although the removal of an object was refused: the object stays, and belongs to no \
          revision any more; the next upgrade that has it again takes it back. Helm 4 fails, with a revision that is `failed` beside \
-         the one that stays `deployed`.\n\n## What goes on\n\nWith Poolguard up, and, in the second column, also while no webhook \
+         the one that stays `deployed`. After a rollback that was refused, both leave no record that is `deployed`, by their own doing: \
+         nothing else has changed, and the next upgrade is as good as ever.\n\n## What goes on\n\nWith Poolguard up, and, in the second column, also while no webhook \
          answers: then the match conditions of the registration and the API server's own budgets are all that is asked.\n",
     );
     for Lane { about, rows, .. } in passes()? {
