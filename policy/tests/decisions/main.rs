@@ -1,0 +1,9 @@
+//! Laws of the whole decision, over generated clusters and requests through every door: what may never happen, whatever is asked.
+
+mod asked;
+mod dice;
+mod driver;
+mod laws;
+mod oracle;
+mod telling;
+mod world;
