@@ -3,6 +3,7 @@
 mod asked;
 mod dice;
 mod driver;
+mod examples;
 mod laws;
 mod oracle;
 mod telling;
