@@ -150,14 +150,27 @@ fn own(request: &Request) -> Option<Concern<'_>> {
             let key = Key { namespace: request.namespace.clone(), name: request.name.clone() };
             Some(Concern { pooling: Concerned::Undecodable { key, error }, touch: Touch::Carries })
         }
-        _ => None,
+        // Whoever does not say what goes gets nothing let through.
+        _ => {
+            let key = Key { namespace: request.namespace.clone(), name: request.name.clone() };
+            Some(Concern { pooling: Concerned::Undecodable { key, error: NOT_SAID }, touch: Touch::Carries })
+        }
     }
 }
 
-/// The release whose record the request is about.
-fn released(request: &Request) -> Option<Release> {
-    let name = request.old.as_ref().or(request.new.as_ref())?.labels.get("name")?;
-    Some(Release { namespace: request.namespace.clone(), name: name.clone() })
+/// What is told of a request about a resource that does not contain it.
+const NOT_SAID: &str = "the request does not contain it";
+
+/// The release whose record the request is about: its name says so, which nobody can change; a label, everybody.
+pub(crate) fn released(request: &Request) -> Option<Release> {
+    let labels = request.old.as_ref().or(request.new.as_ref()).map(|object| &object.labels);
+    let name = released_by_name(&request.name).or_else(|| labels?.get("name").map(String::as_str))?;
+    Some(Release { namespace: request.namespace.clone(), name: name.to_owned() })
+}
+
+/// The release in a record's name: `sh.helm.release.v1.main.v3`.
+fn released_by_name(name: &str) -> Option<&str> {
+    name.strip_prefix("sh.helm.release.v1.")?.rsplit_once(".v").map(|(release, _)| release)
 }
 
 /// A namespace goes, or leaves the guard: with its services, and with the records of releases that services elsewhere are of.
@@ -256,7 +269,9 @@ fn touch(request: &Request, state: &State, namespace: &Namespace, pooling: &Pool
             leads(namespace, pooling, old.backends()).filter(|_| route_cut(namespace, selector, old, new))
         }
         (Effect::RemoveReference, ..) => reference_touch(request, namespace, pooling, live),
-        (Effect::RemoveAccompanying, ..) => release_touch(namespace, pooling, request.old.as_ref()?.release.as_ref()?),
+        (Effect::RemoveAccompanying, Some(_), _) => {
+            release_touch(namespace, pooling, request.old.as_ref()?.release.as_ref()?)
+        }
         (Effect::ChangeBudget, Some(Body::Budget(old)), Some(Body::Budget(new))) => {
             let covered = || namespace.carrying(selector).filter(|workload| old.covers(&workload.template_labels));
             let replicas = covered().map(|workload| workload.replicas).fold(0, i32::saturating_add);

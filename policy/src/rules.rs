@@ -174,14 +174,16 @@ fn unconcerned(request: &Request, state: &State, settings: &Settings) -> Decisio
     }
     let name = &request.namespace;
     match state.namespace(name).filter(|namespace| namespace.protected) {
-        None => Decision::Fault(format!(
-            "namespace {name} is guarded, but the view does not know of it yet: run your command again"
+        None => Decision::Fault(words::fault(
+            name,
+            "is guarded, but the view does not know of it yet: run your command again",
         )),
         Some(namespace) if !namespace.poolings.is_empty() || holds_records(state, name) => allow(Reason::NotGuarded),
         Some(_) if request.door.effect == Effect::UnlabelNamespace => allow(Reason::NotGuarded),
-        Some(_) => Decision::Fault(format!(
-            "namespace {name} is labelled as guarded, but no ServicePooling in it is known: if none is meant to be there, \
-             remove the label poolguard.dev/protected"
+        Some(_) => Decision::Fault(words::fault(
+            name,
+            "is labelled as guarded, but no ServicePooling in it is known: if none is meant to be there, remove the label \
+             poolguard.dev/protected",
         )),
     }
 }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use crate::doors::Effect;
 use crate::evidence::{Answer, Conclusion, Says, State as Serving};
 use crate::given::{Known, Settings};
-use crate::guarded::{Concern, Concerned};
+use crate::guarded::{Concern, Concerned, released};
 use crate::overriding::Override;
 use crate::pooling::{Key, Pooling};
 use crate::request::Request;
@@ -117,6 +117,11 @@ pub(crate) fn canary(service: Key, settings: &Settings) -> Refusal {
     Refusal { reason: Reason::Canary, service, code: 403, message, warnings: Vec::new() }
 }
 
+/// What a fault says of a namespace that is not as it should be.
+pub(crate) fn fault(namespace: &str, what: &str) -> String {
+    format!("namespace {} {what}", cut(&plain(namespace), WARNING_LIMIT))
+}
+
 /// Cuts to at most `limit` bytes, at a character's boundary.
 pub fn cut(text: &str, limit: usize) -> String {
     if text.len() <= limit {
@@ -129,14 +134,14 @@ pub fn cut(text: &str, limit: usize) -> String {
     format!("{}…", &text[..end])
 }
 
-/// Replaces what could forge a line or move a cursor: control characters, line and paragraph separators, directional marks.
+/// Replaces what could forge a line, move a cursor, or hide or reorder what is beside it: control characters, line and paragraph
+/// separators, directional marks, and what has no width.
 pub fn plain(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             c if c.is_control() => '\u{fffd}',
-            '\u{2028}' | '\u{2029}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-                '\u{fffd}'
-            }
+            '\u{61c}' | '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' => '\u{fffd}',
+            '\u{2060}'..='\u{206f}' | '\u{e0000}'..='\u{e007f}' => '\u{fffd}',
             c => c,
         })
         .collect()
@@ -210,8 +215,7 @@ fn object(request: &Request) -> String {
     let name = match request.door.effect {
         Effect::RemoveNamespace | Effect::UnlabelNamespace | Effect::RemoveDefinition => request.name.clone(),
         Effect::RemoveRelease => {
-            let labels = request.old.as_ref().map(|object| &object.labels);
-            let name = labels.and_then(|labels| labels.get("name")).unwrap_or(&request.name);
+            let name = released(request).map_or_else(|| request.name.clone(), |release| release.name);
             format!("{}/{name}", request.namespace)
         }
         _ => format!("{}/{}", request.namespace, request.name),
@@ -481,5 +485,26 @@ mod tests {
         assert_eq!(lines("c serves.").headline(WARNING_LIMIT), "c serves. Service a/b was not deleted.");
         let long = lines(&"x".repeat(1000)).headline(WARNING_LIMIT);
         assert!(long.len() <= WARNING_LIMIT && long.ends_with("x… Service a/b was not deleted."), "{long}");
+    }
+
+    #[test]
+    fn what_moves_hides_or_reorders_is_replaced_and_nothing_else() {
+        let hostile = "\u{1b}\n\r\t\u{7f}\u{9b}\u{61c}\u{feff}\u{200b}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2060}\u{2066}\u{206f}\u{e0000}\u{e007f}";
+        assert!(plain(hostile).chars().all(|c| c == '\u{fffd}'), "{:?}", plain(hostile));
+        let harmless = "eventgate-main été 東京 💥 \u{200a}\u{2010}\u{2027}\u{202f}\u{205f}\u{2070}";
+        assert_eq!(plain(harmless), harmless);
+    }
+
+    #[test]
+    fn a_text_is_cut_at_a_character_and_never_longer_than_its_limit() {
+        assert_eq!(cut("abcdef", 6), "abcdef");
+        assert_eq!(cut("abcdefg", 6), "abc…");
+        assert_eq!(cut("éééééé", 6), "é…");
+        assert_eq!(cut("abééé", 7), "abé…");
+    }
+
+    #[test]
+    fn a_fault_names_its_namespace_plainly() {
+        assert_eq!(fault("a\nb", "is not there"), "namespace a\u{fffd}b is not there");
     }
 }

@@ -1,7 +1,6 @@
 //! What must go on while the service serves here.
 
 use poolguard_harness::datacenter::Who;
-use poolguard_harness::services;
 use poolguard_harness::wait::wait_for;
 
 use crate::scenario::{SOON, Scenario, pooling};

@@ -16,7 +16,11 @@ fn the_outage_of_2021_is_refused_and_without_poolguard_it_happens() {
     let readme = std::fs::read_to_string(poolguard_harness::root().join("README.md")).expect("the README");
     let told: Vec<String> = commands(reporter.transcript().iter().map(String::as_str));
     assert!(told.len() > 10, "{told:?}");
-    assert_eq!(commands(readme.lines()), told, "the README's transcript is of another demo: `cargo xtask demo --record`");
+    assert_eq!(
+        commands(readme.lines()),
+        told,
+        "the README's transcript is of another demo: `cargo xtask demo --record`"
+    );
 }
 
 /// The commands of a transcript and what became of them, whatever a pod is called this time.

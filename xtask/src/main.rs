@@ -11,6 +11,7 @@ mod demo;
 mod down;
 mod generate;
 mod kept;
+mod record;
 mod test;
 mod up;
 
@@ -59,6 +60,10 @@ enum Command {
         #[command(subcommand)]
         what: bench::What,
     },
+    /// Record what the real API server sends for a request through each door, into tests/reviews
+    ///
+    /// A request through every door runs against a control plane of its own, whose webhook allows everything.
+    RecordReviews,
     /// Run every test, tier by tier
     ///
     /// A tier that cannot run is named with what it lacks; where the variable CI is set, that is a failure.
@@ -77,6 +82,7 @@ fn main() -> ExitCode {
         Command::Build => build::run(),
         Command::Generate => generate::run(),
         Command::Bench { what } => bench::run(&what),
+        Command::RecordReviews => record::run(),
         Command::Test { fast } => test::run(fast, std::env::var_os("CI").is_some()),
     };
     match done {
