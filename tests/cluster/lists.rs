@@ -146,7 +146,7 @@ impl Leaves for Mode {
 }
 
 fn lane(list: Vec<Lane>, name: &str) -> Lane {
-    list.into_iter().find(|lane| lane.lane == name).unwrap_or_else(|| panic!("there is no lane {name}"))
+    list.into_iter().find(|lane| lane.lane == name).expect("a lane of this name")
 }
 
 /// Every row of a lane is refused, and goes after the depool.
