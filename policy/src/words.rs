@@ -122,12 +122,12 @@ pub(crate) fn fault(namespace: &str, what: &str) -> String {
     format!("namespace {} {what}", cut(&plain(namespace), WARNING_LIMIT))
 }
 
-/// Cuts to at most `limit` bytes, at a character's boundary.
+/// Cuts to at most `limit` bytes, at a character's boundary. Where not even the mark of a cut has room, nothing is left.
 pub fn cut(text: &str, limit: usize) -> String {
     if text.len() <= limit {
         return text.to_owned();
     }
-    let mut end = limit - '…'.len_utf8();
+    let Some(mut end) = limit.checked_sub('…'.len_utf8()) else { return String::new() };
     while !text.is_char_boundary(end) {
         end -= 1;
     }
@@ -501,6 +501,7 @@ mod tests {
         assert_eq!(cut("abcdefg", 6), "abc…");
         assert_eq!(cut("éééééé", 6), "é…");
         assert_eq!(cut("abééé", 7), "abé…");
+        assert_eq!([cut("abcdef", 2), cut("abcdef", 0)], ["", ""]);
     }
 
     #[test]

@@ -188,7 +188,7 @@ fn the_next_step_about_a_pod_names_its_deployment() {
     assert!(refused(&world, &relabel).contains(restart));
     let evict = request(door(Effect::EvictPod, "pods/eviction"), "web-0", Body::Plain);
     let told = refused(&world, &evict);
-    let scale = "  next:      kubectl -n one scale deployment web --replicas=2, or depool the service\n";
+    let scale = "  next:      kubectl -n one scale deployment web --replicas=2   (or depool the service)\n";
     assert!(told.contains(scale), "{told}");
     // Owners of other kinds are not restarted.
     let namespace = world.state.namespaces.get_mut("one").expect("the namespace");
@@ -197,7 +197,12 @@ fn the_next_step_about_a_pod_names_its_deployment() {
     let told = refused(&world, &delete);
     assert!(!told.contains("rollout restart") && told.contains("set/pooled=true"), "{told}");
     let told = refused(&world, &evict);
-    assert!(told.contains("  next:      run two replicas, or depool the service\n"), "{told}");
+    assert!(
+        told.contains(
+            "  next:      kubectl -n one get pods   (two replicas let one be evicted; else depool the service)\n"
+        ),
+        "{told}"
+    );
     let namespace = world.state.namespaces.get_mut("one").expect("the namespace");
     namespace.pods.insert("web-0".to_owned(), Pod { controller: owned("StatefulSet", "web-5d"), ..pod });
     assert!(!refused(&world, &delete).contains("rollout restart"));
@@ -211,7 +216,7 @@ fn a_pod_that_is_not_known_is_to_be_tried_again() {
         refused(&world, &evict),
         "The pod is not known yet, and eventgate serves in eqiad. Pod one/web-9 was not evicted.\n  \
          evidence:  conftool: eqiad pooled=true, codfw pooled=true (revision 812, read 0 ms ago)\n  \
-         next:      run your command again\n  \
+         next:      1. kubectl -n one get pod web-9   (is there one?)\n             2. run your command again\n  \
          help:      #sre   emergency: https://runbook.example#override"
     );
 }
