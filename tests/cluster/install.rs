@@ -14,7 +14,7 @@ fn chart() -> String {
 /// What `helm template` says about these values.
 fn render(scenario: &Scenario, values: &[&str]) -> poolguard_harness::command::Output {
     let chart = chart();
-    let mut arguments = vec!["template", "poolguard", &chart, "--namespace", "poolguard"];
+    let mut arguments = vec!["template", "poolguard", &chart, "--namespace", "poolguard", "--kube-version", "1.36.3"];
     for value in values {
         arguments.extend(["--set", value]);
     }
@@ -29,7 +29,12 @@ fn what_the_chart_renders_in_the_cluster_is_taken_by_the_api_server_and_the_bina
     let file = scenario.datacenter().folder.join("rendered.yaml");
     std::fs::write(&file, &rendered).expect("a file");
     let arguments = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", &file.to_string_lossy()];
-    let taken = scenario.datacenter().kubectl(&arguments).expect("kubectl").success().expect("the API server takes it");
+    // The other datacenter has no Poolguard: nothing there is merged with what is rendered.
+    let codfw = &scenario.fleet.codfw;
+    for name in ["poolguard", "poolguard-canary"] {
+        codfw.apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}")).expect("a namespace");
+    }
+    let taken = codfw.kubectl(&arguments).expect("kubectl").success().expect("the API server takes it");
     for object in [
         "deployment.apps/poolguard-webhook",
         "deployment.apps/poolguard-controller",
