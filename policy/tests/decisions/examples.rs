@@ -367,3 +367,53 @@ fn a_route_is_cut_where_a_host_loses_what_serves_it() {
         assert_eq!(matches!(judge(&world, &asked), Decision::Allow(_)), passes, "{what}");
     }
 }
+
+#[test]
+fn a_route_that_keeps_its_ways_is_not_cut_while_nothing_is_ready() {
+    let mut world = world(&Says::Serving);
+    let namespace = world.state.namespaces.get_mut("one").expect("the namespace");
+    namespace.services.insert("front".to_owned(), service(&[("app", "service")], "", &[]));
+    namespace.pods.insert("web-0".to_owned(), Pod { ready: false, containers_ready: true, ..pod() });
+    let route = |services: &[&str]| {
+        let services = services.iter().map(|name| (*name).to_owned()).collect();
+        Body::Route(Route { ways: BTreeMap::from([("a".to_owned(), services)]), ..Route::default() })
+    };
+    let mut asked = request(door(Effect::ChangeRoute, "ingresses"), "route", route(&["front"]));
+    for (services, passes) in [(&["front", "more"][..], true), (&["more"][..], false)] {
+        asked.new = Some(Object { body: route(services), ..Object::default() });
+        assert_eq!(matches!(judge(&world, &asked), Decision::Allow(_)), passes, "{services:?}");
+    }
+}
+
+#[test]
+fn what_a_workload_names_counts_as_it_is_now() {
+    let mut world = world(&Says::Serving);
+    let named = References { config_maps: ["settings".to_owned()].into(), ..References::default() };
+    let held = Workload { references: named, ..workload(Kind::Deployment, "web") };
+    let namespace = world.state.namespaces.get_mut("one").expect("the namespace");
+    namespace.workloads.insert((Kind::Deployment, "web".to_owned()), held.clone());
+    let asked = request(door(Effect::RemoveReference, "configmaps"), "settings", Body::Plain);
+    let reference = poolguard_policy::guarded::WorkloadRef {
+        namespace: "one".to_owned(),
+        kind: Kind::Deployment,
+        name: "web".to_owned(),
+    };
+    for (what, now, passes) in [
+        ("as it was", Some(held.clone()), false),
+        ("it names it no more", Some(workload(Kind::Deployment, "web")), true),
+        ("it is at zero", Some(Workload { replicas: 0, current: 0, ..held.clone() }), true),
+        ("it is gone", None, true),
+    ] {
+        world.fresher.insert(reference.clone(), now);
+        assert_eq!(matches!(judge(&world, &asked), Decision::Allow(_)), passes, "{what}");
+    }
+}
+
+#[test]
+fn a_selector_is_empty_only_without_any_requirement() {
+    use poolguard_policy::selector::{Operator, Requirement};
+    let exists = Requirement { key: "app".to_owned(), operator: Operator::Exists, values: Vec::new() };
+    assert!(Selector::default().is_empty());
+    assert!(!Selector::labels([("app", "service")]).is_empty());
+    assert!(!Selector { match_expressions: vec![exists], ..Selector::default() }.is_empty());
+}
