@@ -16,11 +16,11 @@ use poolguard_policy::verdict::{Decision, Reason};
 use crate::driver::judge;
 use crate::world::{World, doors, labels, now};
 
-fn key() -> Key {
+pub fn key() -> Key {
     Key { namespace: "one".to_owned(), name: "eventgate".to_owned() }
 }
 
-fn pooling() -> Pooling {
+pub fn pooling() -> Pooling {
     Pooling {
         key: key(),
         version: "1/1".to_owned(),
@@ -38,11 +38,11 @@ fn pooling() -> Pooling {
     }
 }
 
-fn pod() -> Pod {
+pub fn pod() -> Pod {
     Pod { name: "web-0".to_owned(), labels: labels([("app", "service")]), ready: true, ..Pod::default() }
 }
 
-fn workload(kind: Kind, name: &str) -> Workload {
+pub fn workload(kind: Kind, name: &str) -> Workload {
     Workload {
         kind,
         name: name.to_owned(),
@@ -61,7 +61,7 @@ fn workload(kind: Kind, name: &str) -> Workload {
 }
 
 /// One guarded service with one pod, of which the source says this here, and that it is depooled in codfw.
-fn world(says: &Says) -> World {
+pub fn world(says: &Says) -> World {
     let pooling = pooling();
     let answer = |datacenter: &str, says: &Says| Answer {
         evidence: "discovery".to_owned(),
@@ -97,11 +97,11 @@ fn world(says: &Says) -> World {
     }
 }
 
-fn door(effect: Effect, resource: &str) -> &'static Door {
+pub fn door(effect: Effect, resource: &str) -> &'static Door {
     doors().into_iter().find(|door| door.effect == effect && door.resource == resource).expect("a door")
 }
 
-fn request(door: &'static Door, name: &str, old: Body) -> Request {
+pub fn request(door: &'static Door, name: &str, old: Body) -> Request {
     Request {
         door,
         namespace: "one".to_owned(),
@@ -114,7 +114,7 @@ fn request(door: &'static Door, name: &str, old: Body) -> Request {
     }
 }
 
-fn refused(world: &World, request: &Request) -> String {
+pub fn refused(world: &World, request: &Request) -> String {
     match judge(world, request) {
         Decision::Refuse(refusal) => refusal.message,
         other => unreachable!("{other:?}"),
