@@ -417,3 +417,29 @@ fn a_selector_is_empty_only_without_any_requirement() {
     assert!(!Selector::labels([("app", "service")]).is_empty());
     assert!(!Selector { match_expressions: vec![exists], ..Selector::default() }.is_empty());
 }
+
+#[test]
+fn a_door_is_found_by_all_of_its_words_and_by_no_others() {
+    let further: &'static [Door] = crate::world::further();
+    for door in doors() {
+        let (resource, subresource) = door.resource.split_once('/').unwrap_or((door.resource, ""));
+        let record = door.effect == Effect::RemoveRelease;
+        let verb = door.operation.as_str();
+        let find = |group, resource, subresource, verb, record| {
+            Door::find(further, group, resource, subresource, verb, record)
+        };
+        assert_eq!(find(door.group, resource, subresource, verb, record), Some(door));
+        for (what, found) in [
+            ("group", find("other", resource, subresource, verb, record)),
+            ("resource", find(door.group, "others", subresource, verb, record)),
+            ("subresource", find(door.group, resource, "other", verb, record)),
+            ("verb", find(door.group, resource, subresource, "CONNECT", record)),
+        ] {
+            assert_eq!(found, None, "another {what} than that of {door:?}");
+        }
+        let other = find(door.group, resource, subresource, verb, !record);
+        assert!(other.is_none_or(|other| (other.effect == Effect::RemoveRelease) != record), "{door:?}");
+        assert_eq!(door.is_delete(), verb == "DELETE");
+    }
+    assert_eq!(Door::find(&[], "example.dev", "rollouts", "", "DELETE", false), None, "it is of a configuration");
+}
