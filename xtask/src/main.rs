@@ -9,10 +9,13 @@ mod build;
 mod cargo;
 mod demo;
 mod down;
+mod fuzz;
 mod generate;
 mod kept;
+mod mutants;
 mod record;
 mod test;
+mod tools;
 mod up;
 
 use std::process::ExitCode;
@@ -60,6 +63,20 @@ enum Command {
         #[command(subcommand)]
         what: bench::What,
     },
+    /// Change the policy in every way that cargo-mutants knows, and fail if no test notices
+    ///
+    /// Takes hours on two cores. With all files, the result is written into docs/correctness.md.
+    Mutants {
+        /// Only this file of policy/src; may be given several times
+        #[arg(long = "file", value_name = "NAME.rs")]
+        files: Vec<String>,
+    },
+    /// Feed the decoder and the decision with reviews that coverage guides, and fail if one panics
+    Fuzz {
+        /// For how long, after building
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
     /// Record what the real API server sends for a request through each door, into tests/reviews
     ///
     /// A request through every door runs against a control plane of its own, whose webhook allows everything.
@@ -82,6 +99,8 @@ fn main() -> ExitCode {
         Command::Build => build::run(),
         Command::Generate => generate::run(),
         Command::Bench { what } => bench::run(&what),
+        Command::Mutants { files } => mutants::run(&files),
+        Command::Fuzz { seconds } => fuzz::run(seconds),
         Command::RecordReviews => record::run(),
         Command::Test { fast } => test::run(fast, std::env::var_os("CI").is_some()),
     };

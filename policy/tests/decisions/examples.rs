@@ -16,11 +16,11 @@ use poolguard_policy::verdict::{Decision, Reason};
 use crate::driver::judge;
 use crate::world::{World, doors, labels, now};
 
-fn key() -> Key {
+pub fn key() -> Key {
     Key { namespace: "one".to_owned(), name: "eventgate".to_owned() }
 }
 
-fn pooling() -> Pooling {
+pub fn pooling() -> Pooling {
     Pooling {
         key: key(),
         version: "1/1".to_owned(),
@@ -38,11 +38,11 @@ fn pooling() -> Pooling {
     }
 }
 
-fn pod() -> Pod {
+pub fn pod() -> Pod {
     Pod { name: "web-0".to_owned(), labels: labels([("app", "service")]), ready: true, ..Pod::default() }
 }
 
-fn workload(kind: Kind, name: &str) -> Workload {
+pub fn workload(kind: Kind, name: &str) -> Workload {
     Workload {
         kind,
         name: name.to_owned(),
@@ -61,7 +61,7 @@ fn workload(kind: Kind, name: &str) -> Workload {
 }
 
 /// One guarded service with one pod, of which the source says this here, and that it is depooled in codfw.
-fn world(says: &Says) -> World {
+pub fn world(says: &Says) -> World {
     let pooling = pooling();
     let answer = |datacenter: &str, says: &Says| Answer {
         evidence: "discovery".to_owned(),
@@ -97,11 +97,11 @@ fn world(says: &Says) -> World {
     }
 }
 
-fn door(effect: Effect, resource: &str) -> &'static Door {
+pub fn door(effect: Effect, resource: &str) -> &'static Door {
     doors().into_iter().find(|door| door.effect == effect && door.resource == resource).expect("a door")
 }
 
-fn request(door: &'static Door, name: &str, old: Body) -> Request {
+pub fn request(door: &'static Door, name: &str, old: Body) -> Request {
     Request {
         door,
         namespace: "one".to_owned(),
@@ -114,7 +114,7 @@ fn request(door: &'static Door, name: &str, old: Body) -> Request {
     }
 }
 
-fn refused(world: &World, request: &Request) -> String {
+pub fn refused(world: &World, request: &Request) -> String {
     match judge(world, request) {
         Decision::Refuse(refusal) => refusal.message,
         other => unreachable!("{other:?}"),
@@ -371,4 +371,80 @@ fn a_route_is_cut_where_a_host_loses_what_serves_it() {
         asked.new = Some(Object { body: new, ..Object::default() });
         assert_eq!(matches!(judge(&world, &asked), Decision::Allow(_)), passes, "{what}");
     }
+}
+
+#[test]
+fn a_route_that_keeps_its_ways_is_not_cut_while_nothing_is_ready() {
+    let mut world = world(&Says::Serving);
+    let namespace = world.state.namespaces.get_mut("one").expect("the namespace");
+    namespace.services.insert("front".to_owned(), service(&[("app", "service")], "", &[]));
+    namespace.pods.insert("web-0".to_owned(), Pod { ready: false, containers_ready: true, ..pod() });
+    let route = |services: &[&str]| {
+        let services = services.iter().map(|name| (*name).to_owned()).collect();
+        Body::Route(Route { ways: BTreeMap::from([("a".to_owned(), services)]), ..Route::default() })
+    };
+    let mut asked = request(door(Effect::ChangeRoute, "ingresses"), "route", route(&["front"]));
+    for (services, passes) in [(&["front", "more"][..], true), (&["more"][..], false)] {
+        asked.new = Some(Object { body: route(services), ..Object::default() });
+        assert_eq!(matches!(judge(&world, &asked), Decision::Allow(_)), passes, "{services:?}");
+    }
+}
+
+#[test]
+fn what_a_workload_names_counts_as_it_is_now() {
+    let mut world = world(&Says::Serving);
+    let named = References { config_maps: ["settings".to_owned()].into(), ..References::default() };
+    let held = Workload { references: named, ..workload(Kind::Deployment, "web") };
+    let namespace = world.state.namespaces.get_mut("one").expect("the namespace");
+    namespace.workloads.insert((Kind::Deployment, "web".to_owned()), held.clone());
+    let asked = request(door(Effect::RemoveReference, "configmaps"), "settings", Body::Plain);
+    let reference = poolguard_policy::guarded::WorkloadRef {
+        namespace: "one".to_owned(),
+        kind: Kind::Deployment,
+        name: "web".to_owned(),
+    };
+    for (what, now, passes) in [
+        ("as it was", Some(held.clone()), false),
+        ("it names it no more", Some(workload(Kind::Deployment, "web")), true),
+        ("it is at zero", Some(Workload { replicas: 0, current: 0, ..held.clone() }), true),
+        ("it is gone", None, true),
+    ] {
+        world.fresher.insert(reference.clone(), now);
+        assert_eq!(matches!(judge(&world, &asked), Decision::Allow(_)), passes, "{what}");
+    }
+}
+
+#[test]
+fn a_selector_is_empty_only_without_any_requirement() {
+    use poolguard_policy::selector::{Operator, Requirement};
+    let exists = Requirement { key: "app".to_owned(), operator: Operator::Exists, values: Vec::new() };
+    assert!(Selector::default().is_empty());
+    assert!(!Selector::labels([("app", "service")]).is_empty());
+    assert!(!Selector { match_expressions: vec![exists], ..Selector::default() }.is_empty());
+}
+
+#[test]
+fn a_door_is_found_by_all_of_its_words_and_by_no_others() {
+    let further: &'static [Door] = crate::world::further();
+    for door in doors() {
+        let (resource, subresource) = door.resource.split_once('/').unwrap_or((door.resource, ""));
+        let record = door.effect == Effect::RemoveRelease;
+        let verb = door.operation.as_str();
+        let find = |group, resource, subresource, verb, record| {
+            Door::find(further, group, resource, subresource, verb, record)
+        };
+        assert_eq!(find(door.group, resource, subresource, verb, record), Some(door));
+        for (what, found) in [
+            ("group", find("other", resource, subresource, verb, record)),
+            ("resource", find(door.group, "others", subresource, verb, record)),
+            ("subresource", find(door.group, resource, "other", verb, record)),
+            ("verb", find(door.group, resource, subresource, "CONNECT", record)),
+        ] {
+            assert_eq!(found, None, "another {what} than that of {door:?}");
+        }
+        let other = find(door.group, resource, subresource, verb, !record);
+        assert!(other.is_none_or(|other| (other.effect == Effect::RemoveRelease) != record), "{door:?}");
+        assert_eq!(door.is_delete(), verb == "DELETE");
+    }
+    assert_eq!(Door::find(&[], "example.dev", "rollouts", "", "DELETE", false), None, "it is of a configuration");
 }

@@ -4,6 +4,7 @@ mod asked;
 mod dice;
 mod driver;
 mod examples;
+mod golden;
 mod laws;
 mod oracle;
 mod telling;
