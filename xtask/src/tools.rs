@@ -17,7 +17,7 @@ pub fn install(name: &str, version: &str) -> Result<PathBuf> {
     if is(&program, version) {
         return Ok(program);
     }
-    progress(&format!("{name} {version}: from crates.io, a few minutes, once"));
+    progress(&format!("{name} {version}: a few minutes, once"));
     let root = root.to_string_lossy();
     cargo::run(&["install", "--quiet", "--locked", "--root", &root, "--version", version, name])?;
     ensure!(is(&program, version), "{} is not {name} {version}", program.display());
