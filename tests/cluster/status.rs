@@ -96,6 +96,9 @@ fn the_registration_in_force_is_the_one_that_the_door_table_says() {
 #[test]
 fn what_the_guard_cannot_see_is_drift_with_an_event_a_metric_and_an_expiry() {
     let scenario = Scenario::guarded("status-drift");
+    // The chart's autoscaler would bring a second replica back.
+    let one = r#"{"spec":{"minReplicas":1}}"#;
+    scenario.passes("kubectl", &["patch", "hpa", "status-drift-main", "--type=merge", "-p", one]);
     scenario.fleet.conftool.record("status-drift", &["eqiad", "codfw"], 1).expect("conftool");
     scenario.condition("Consistent", "True/AsIntended");
     let drifts = |expected: &[&str]| {
