@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use poolguard_policy::doors::Door;
 use poolguard_policy::given::{Settings, Trusted};
 use poolguard_policy::pooling;
 use schemars::JsonSchema;
@@ -41,7 +42,7 @@ pub struct Config {
     /// Identities that may remove what they manage.
     pub trusted_identities: Vec<TrustedIdentity>,
     /// Further kinds that are guarded like a Deployment.
-    pub custom_workloads: Vec<CustomWorkload>,
+    pub custom_kinds: Vec<CustomKind>,
     /// Whether the whole installation refuses, or only warns.
     pub enforcement: Enforcement,
     /// The webhook's listener.
@@ -55,9 +56,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// The custom workloads, for as long as the process lives.
-    pub fn custom_kinds(&self) -> Vec<CustomKind> {
-        custom::kinds(&self.custom_workloads)
+    /// The requests that could cut a service off by a custom workload.
+    pub fn custom_doors(&self) -> Vec<Door> {
+        self.custom_kinds.iter().flat_map(|kind| kind.doors()).collect()
     }
 
     /// What the policy needs of it.
@@ -79,7 +80,7 @@ impl Config {
                 Enforcement::Enforce => pooling::Enforcement::Enforce,
                 Enforcement::Warn => pooling::Enforcement::Warn,
             },
-            custom_kinds: self.custom_kinds().iter().map(|custom| custom.kind).collect(),
+            custom_kinds: self.custom_kinds.iter().map(|custom| custom.kind).collect(),
             canary_namespace: self.controller.canary_namespace.clone(),
         }
     }
@@ -364,7 +365,7 @@ impl Config {
             sources: sections.list("sources"),
             evidence_timeout: sections.duration("evidenceTimeout").unwrap_or(Duration::from_secs(3)),
             trusted_identities: sections.list("trustedIdentities"),
-            custom_workloads: sections.list("customWorkloads"),
+            custom_kinds: custom::kinds(&sections.list::<CustomWorkload>("customWorkloads")),
             enforcement: sections.read("enforcement").unwrap_or_default(),
             webhook: sections.read("webhook").unwrap_or_default(),
             metrics: sections.read("metrics").unwrap_or_default(),
@@ -447,8 +448,8 @@ impl Config {
                 }
             }
         }
-        for (index, workload) in self.custom_workloads.iter().enumerate() {
-            if let Some(message) = custom::wrong(workload, &self.custom_workloads[..index]) {
+        for (index, kind) in self.custom_kinds.iter().enumerate() {
+            if let Some(message) = custom::wrong(kind, &self.custom_kinds[..index]) {
                 wrong(&format!("customWorkloads[{index}]"), message);
             }
         }

@@ -24,10 +24,10 @@ pub struct Concern<'a> {
 
 impl Concern<'_> {
     /// Namespace and name of the resource.
-    pub fn service(&self) -> Key {
+    pub fn service(&self) -> &Key {
         match &self.pooling {
-            Concerned::Known(pooling) => pooling.key.clone(),
-            Concerned::Undecodable { key, .. } => (*key).clone(),
+            Concerned::Known(pooling) => &pooling.key,
+            Concerned::Undecodable { key, .. } => key,
         }
     }
 }
@@ -361,11 +361,7 @@ fn scale_touch(request: &Request, namespace: &Namespace, pooling: &Pooling, live
 }
 
 fn service_cut(namespace: &Namespace, selector: &Selector, old: &Service, new: &Service) -> bool {
-    let moved = old.selector != new.selector
-        && !namespace
-            .pods
-            .values()
-            .any(|pod| pod.stands_in() && selector.matches(&pod.labels) && new.selects(&pod.labels));
+    let moved = old.selector != new.selector && !leads_to_ready(namespace, selector, new);
     moved || reach(&new.kind) < reach(&old.kind) || !old.ports.is_subset(&new.ports)
 }
 
@@ -380,6 +376,12 @@ fn reach(kind: &str) -> u8 {
     }
 }
 
+/// Whether a Service selects a Ready pod of the selector that is here to stay.
+fn leads_to_ready(namespace: &Namespace, selector: &Selector, service: &Service) -> bool {
+    let mut pods = namespace.pods.values();
+    pods.any(|pod| pod.stands_in() && selector.matches(&pod.labels) && service.selects(&pod.labels))
+}
+
 /// Whether requests that a route led to pods of the selector do not arrive any more: it lost what they came through, or one of
 /// its hosts no longer leads to a Ready pod of the selector.
 fn route_cut(namespace: &Namespace, selector: &Selector, old: &Route, new: &Route) -> bool {
@@ -387,16 +389,13 @@ fn route_cut(namespace: &Namespace, selector: &Selector, old: &Route, new: &Rout
     let led = |services: &BTreeSet<String>| {
         services.iter().filter_map(service).any(|service| namespace.led_to(service, selector).next().is_some())
     };
-    let reaches = |services: &BTreeSet<String>| {
-        services.iter().filter_map(service).any(|service| {
-            let mut pods = namespace.pods.values();
-            pods.any(|pod| pod.stands_in() && selector.matches(&pod.labels) && service.selects(&pod.labels))
-        })
+    let reached = |services: &BTreeSet<String>| {
+        services.iter().filter_map(service).any(|service| leads_to_ready(namespace, selector, service))
     };
     let cut = |(host, before): (&String, &BTreeSet<String>)| {
         let after = new.ways.get(host).or_else(|| new.ways.get(""));
         // What stays as it was is no cut, whether anything is Ready just now or not.
-        led(before) && after.is_none_or(|after| !before.is_subset(after) && !reaches(after))
+        led(before) && after.is_none_or(|after| !before.is_subset(after) && !reached(after))
     };
     !old.through.is_subset(&new.through) || old.ways.iter().any(cut)
 }

@@ -77,8 +77,8 @@ pub fn decide(request: &Request, state: &State, settings: &Settings, known: Know
             Ruling::Allow(reason) => allowed.push((reason, concern)),
             Ruling::Overridden(by) => {
                 allowed.push((Reason::Overridden, concern));
-                warnings.push(words::overridden(&concern.service(), &by));
-                glass = Some((by, concern.service()));
+                warnings.push(words::overridden(concern.service(), &by));
+                glass = Some((by, concern.service().clone()));
             }
             Ruling::Ask(key) => asks.push(key),
             Ruling::Read(references) => reads.extend(references),
@@ -90,7 +90,7 @@ pub fn decide(request: &Request, state: &State, settings: &Settings, known: Know
                 }
                 // Another service that the request concerns may still refuse it.
                 warnings.push(words::would_be_refused(&told));
-                warned = Some((reason, concern.service()));
+                warned = Some((reason, concern.service().clone()));
             }
         }
     }
@@ -295,14 +295,12 @@ fn overridden(input: &Input<'_>) -> Option<Ruling> {
     let service = input.concern.service();
     let here = &input.settings.here;
     let namespace = input.state.namespace(&service.namespace)?;
-    let in_force: Vec<&Override> =
-        namespace.overrides.values().filter(|glass| glass.in_force(&service, here, input.now)).collect();
     let mut unconfirmed = Vec::new();
-    for glass in in_force {
+    for glass in namespace.overrides.values().filter(|glass| glass.in_force(service, here, input.now)) {
         let reference = OverrideRef { namespace: service.namespace.clone(), name: glass.name.clone() };
         match input.known.overrides.get(&reference) {
             None => unconfirmed.push(reference),
-            Some(Some(glass)) if glass.in_force(&service, here, input.now) => {
+            Some(Some(glass)) if glass.in_force(service, here, input.now) => {
                 return Some(Ruling::Overridden(glass.clone()));
             }
             Some(_) => {}

@@ -52,7 +52,7 @@ pub(crate) fn refusal(told: &Told<'_>) -> Refusal {
     let message = all.into_iter().filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n");
     Refusal {
         reason: told.reason,
-        service,
+        service: service.clone(),
         code: if told.request.door.effect == Effect::EvictPod { 429 } else { 403 },
         message: cut(&message, MESSAGE_LIMIT),
         warnings: warnings(told.request, &lines),

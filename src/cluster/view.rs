@@ -293,6 +293,19 @@ fn entry<'a>(state: &'a mut State, namespace: &str) -> &'a mut Namespace {
     state.namespaces.entry(namespace.to_owned()).or_default()
 }
 
+/// Namespace and name of what each namespace holds of a kind.
+fn names<'a, I: Iterator<Item = &'a String>>(
+    state: &'a State,
+    held: impl Fn(&'a Namespace) -> I,
+) -> Vec<(String, String)> {
+    let all = state.namespaces.iter().flat_map(|(namespace, known)| held(known).map(move |name| (namespace, name)));
+    all.map(|(namespace, name)| (namespace.clone(), name.clone())).collect()
+}
+
+fn workload_names(state: &State, kind: Kind) -> Vec<(String, String)> {
+    names(state, |known| known.workloads.keys().filter(move |(other, _)| *other == kind).map(|(_, name)| name))
+}
+
 /// Kinds that live in a map of their namespace, by name.
 macro_rules! viewed {
     ($($watched:ty, $name:literal, $field:ident;)*) => { $(
@@ -313,10 +326,7 @@ macro_rules! viewed {
             }
 
             fn known((): (), state: &State) -> Vec<(String, String)> {
-                let names = |(namespace, known): (&String, &Namespace)| {
-                    known.$field.keys().map(|name| (namespace.clone(), name.clone())).collect::<Vec<_>>()
-                };
-                state.namespaces.iter().flat_map(names).collect()
+                names(state, |known| known.$field.keys())
             }
         }
     )* };
@@ -350,11 +360,7 @@ macro_rules! viewed_workloads {
             }
 
             fn known((): (), state: &State) -> Vec<(String, String)> {
-                let names = |(namespace, known): (&String, &Namespace)| {
-                    let ours = known.workloads.keys().filter(|(kind, _)| *kind == $kind);
-                    ours.map(|(_, name)| (namespace.clone(), name.clone())).collect::<Vec<_>>()
-                };
-                state.namespaces.iter().flat_map(names).collect()
+                workload_names(state, $kind)
             }
         }
     )* };
@@ -394,11 +400,7 @@ impl Viewed for WatchedCustom {
     }
 
     fn known(of: CustomName, state: &State) -> Vec<(String, String)> {
-        let names = |(namespace, known): (&String, &Namespace)| {
-            let ours = known.workloads.keys().filter(|(kind, _)| *kind == Kind::Custom(of.kind));
-            ours.map(|(_, name)| (namespace.clone(), name.clone())).collect::<Vec<_>>()
-        };
-        state.namespaces.iter().flat_map(names).collect()
+        workload_names(state, Kind::Custom(of.kind))
     }
 
     fn may_be_unknown() -> bool {
@@ -492,10 +494,7 @@ impl Viewed for DeserializeGuard<ServicePooling> {
     }
 
     fn known((): (), state: &State) -> Vec<(String, String)> {
-        let names = |(namespace, known): (&String, &Namespace)| {
-            known.poolings.keys().map(|name| (namespace.clone(), name.clone())).collect::<Vec<_>>()
-        };
-        state.namespaces.iter().flat_map(names).collect()
+        names(state, |known| known.poolings.keys())
     }
 }
 
@@ -521,9 +520,6 @@ impl Viewed for DeserializeGuard<PoolingOverride> {
     }
 
     fn known((): (), state: &State) -> Vec<(String, String)> {
-        let names = |(namespace, known): (&String, &Namespace)| {
-            known.overrides.keys().map(|name| (namespace.clone(), name.clone())).collect::<Vec<_>>()
-        };
-        state.namespaces.iter().flat_map(names).collect()
+        names(state, |known| known.overrides.keys())
     }
 }

@@ -69,8 +69,8 @@ pub(super) fn kinds(workloads: &[CustomWorkload]) -> Vec<CustomKind> {
 }
 
 /// What is wrong with one, given those before it.
-pub(super) fn wrong(workload: &CustomWorkload, before: &[CustomWorkload]) -> Option<String> {
-    let CustomWorkload { group, version, resource, kind } = workload;
+pub(super) fn wrong(custom: &CustomKind, before: &[CustomKind]) -> Option<String> {
+    let CustomKind { group, version, resource, scale: _, kind } = *custom;
     let plain = |text: &str| {
         !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
     };
@@ -82,7 +82,7 @@ pub(super) fn wrong(workload: &CustomWorkload, before: &[CustomWorkload]) -> Opt
         Some(format!("version {version:?} and resource {resource:?} are not such as v1alpha1 and rollouts"))
     } else if !(kind.starts_with(|c: char| c.is_ascii_uppercase()) && kind.chars().all(|c| c.is_ascii_alphanumeric())) {
         Some(format!("kind {kind:?} is not one such as Rollout"))
-    } else if before.iter().any(|other| other.kind == *kind) {
+    } else if before.iter().any(|other| other.kind == kind) {
         Some(format!("kind {kind} stands twice"))
     } else {
         None
@@ -93,20 +93,22 @@ pub(super) fn wrong(workload: &CustomWorkload, before: &[CustomWorkload]) -> Opt
 mod tests {
     use super::*;
 
-    fn workload(group: &str, kind: &str) -> CustomWorkload {
+    fn custom(group: &str, kind: &str) -> CustomKind {
         let own = |text: &str| text.to_owned();
-        CustomWorkload { group: own(group), version: own("v1alpha1"), resource: own("rollouts"), kind: own(kind) }
+        let workload =
+            CustomWorkload { group: own(group), version: own("v1alpha1"), resource: own("rollouts"), kind: own(kind) };
+        kinds(&[workload])[0]
     }
 
     #[test]
     fn a_custom_workload_is_a_kind_of_its_own() {
-        let rollout = workload("argoproj.io", "Rollout");
+        let rollout = custom("argoproj.io", "Rollout");
         assert_eq!(wrong(&rollout, &[]), None);
         assert_eq!(wrong(&rollout, std::slice::from_ref(&rollout)).as_deref(), Some("kind Rollout stands twice"));
         for (group, kind) in [("apps.x", "Deployment"), ("apps", "Rollout"), ("*", "Rollout"), ("a.b", "rollout")] {
-            assert!(wrong(&workload(group, kind), &[]).is_some(), "{group} {kind}");
+            assert!(wrong(&custom(group, kind), &[]).is_some(), "{group} {kind}");
         }
-        let [remove, replicas, scale] = kinds(&[rollout])[0].doors();
+        let [remove, replicas, scale] = rollout.doors();
         assert_eq!((remove.resource, replicas.resource, scale.resource), ("rollouts", "rollouts", "rollouts/scale"));
     }
 }

@@ -67,7 +67,7 @@ pub async fn run(env: Environment, config: Arc<Config>, sources: Arc<Sources>) -
     let metrics = Metrics::new(&env.registry).map_err(Error::Metrics)?;
     let following = sources.follow(&env.shutdown);
     let view = View::new(config.webhook.watch_silence);
-    view.follow(Kinds::ForStatus, &config.custom_kinds(), &env.client, &env.shutdown);
+    view.follow(Kinds::ForStatus, &config.custom_kinds, &env.client, &env.shutdown);
     essential("view", &env.shutdown, Arc::clone(&view).report(env.health.clone(), env.shutdown.clone()));
     let name = config.controller.lease_name.clone();
     let failed = |error| Error::Lease(name.clone(), error);

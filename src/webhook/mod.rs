@@ -60,16 +60,14 @@ pub async fn run(env: Environment, config: Arc<Config>, sources: Arc<Sources>) -
 /// If the metrics are registered already.
 pub fn router(env: &Environment, config: &Config, sources: Arc<Sources>) -> Result<axum::Router, Error> {
     let view = View::new(config.webhook.watch_silence);
-    let custom = config.custom_kinds();
-    view.follow(Kinds::All, &custom, &env.client, &env.shutdown);
+    view.follow(Kinds::All, &config.custom_kinds, &env.client, &env.shutdown);
     essential("view", &env.shutdown, Arc::clone(&view).report(env.health.clone(), env.shutdown.clone()));
     let metrics = metrics::Metrics::new(&env.registry).map_err(Error::Metrics)?;
     let following = sources.follow(&env.shutdown);
     essential("memory", &env.shutdown, remember(Arc::clone(&view), following, env.shutdown.clone()));
-    let judge = decide::Judge::new(view, sources, config.settings(), custom.clone(), env.client.clone());
+    let judge = decide::Judge::new(view, sources, config.settings(), config.custom_kinds.clone(), env.client.clone());
     // As many as the configuration has, once in the life of a process.
-    let further: Vec<_> = custom.iter().flat_map(|kind| kind.doors()).collect();
-    Ok(serve::router(judge, further.leak(), metrics, env))
+    Ok(serve::router(judge, config.custom_doors().leak(), metrics, env))
 }
 
 /// Has the sources that need a memory of their own look at every service, also while nobody asks.

@@ -166,6 +166,11 @@ impl Shared {
         self.metrics.duration.with_label_values(&[decision]).observe(start.elapsed().as_secs_f64());
     }
 
+    /// The labels of what is counted by service.
+    fn labels<'a>(&'a self, service: &'a Key, reason: Reason) -> [&'a str; 4] {
+        [&service.namespace, &service.name, self.judge.here(), reason.as_str()]
+    }
+
     /// One count by service for a removal that was guarded, and allowed, and an Event where somebody has broken the glass. A dry
     /// run leaves neither.
     fn permit(&self, request: &Request, allowed: &Allowed) {
@@ -174,14 +179,11 @@ impl Shared {
             Reason::NotServing | Reason::Trusted | Reason::WarnOnly | Reason::Overridden | Reason::OverrideCreated
         );
         let Some(service) = allowed.service.as_ref().filter(|_| guarded && !request.dry_run) else { return };
-        let labels = |reason: Reason| {
-            [service.namespace.as_str(), service.name.as_str(), self.judge.here(), reason.as_str()].map(str::to_owned)
-        };
         if allowed.reason != Reason::OverrideCreated {
-            self.metrics.permissions.with_label_values(&labels(allowed.reason)).inc();
+            self.metrics.permissions.with_label_values(&self.labels(service, allowed.reason)).inc();
         }
         if let Some(reason) = allowed.warned {
-            self.metrics.warnings.with_label_values(&labels(reason)).inc();
+            self.metrics.warnings.with_label_values(&self.labels(service, reason)).inc();
         }
         if let Some(glass) = &allowed.glass {
             tracing::warn!(
@@ -216,13 +218,7 @@ impl Shared {
         if request.dry_run {
             return;
         }
-        let labels = [
-            refusal.service.namespace.as_str(),
-            refusal.service.name.as_str(),
-            self.judge.here(),
-            refusal.reason.as_str(),
-        ];
-        self.metrics.refusals.with_label_values(&labels).inc();
+        self.metrics.refusals.with_label_values(&self.labels(&refusal.service, refusal.reason)).inc();
         tracing::info!(
             service = %refusal.service,
             datacenter = self.judge.here(),

@@ -78,7 +78,7 @@ pub(super) fn start(env: &Environment, config: &Arc<Config>, metrics: &Metrics) 
     let (client, shutdown, config, metrics) =
         (env.client.clone(), env.shutdown.clone(), Arc::clone(config), metrics.clone());
     essential("proof", &env.shutdown, async move {
-        let further: Vec<Door> = config.custom_kinds().iter().flat_map(|kind| kind.doors()).collect();
+        let further = config.custom_doors();
         loop {
             let proved = tokio::select! {
                 () = shutdown.requested() => return,
@@ -109,9 +109,8 @@ pub(super) fn start(env: &Environment, config: &Arc<Config>, metrics: &Metrics) 
 
 /// One proof. All that was found is told by metrics, the gravest in the condition.
 async fn prove(client: &Client, config: &Config, further: &[Door], metrics: &Metrics) -> Proved {
-    let registered = registration::check(client, config, further, metrics).await;
-    metrics.registration.set(i64::from(registered.is_empty()));
-    let mut findings = registered;
+    let mut findings = registration::check(client, config, further, metrics).await;
+    metrics.registration.set(i64::from(findings.is_empty()));
     if let Err(error) = canary::keep(client, &config.controller.canary_namespace, &config.datacenter).await {
         let message = format!("the canary's ServicePooling cannot be kept: {error}");
         findings.push(Finding { kind: Kind::NotProvable, message });
