@@ -1,20 +1,15 @@
 //! The lists of `tests/lists`, row by row: what must be refused while the service serves and goes after the depool, and what must
 //! go on, with Poolguard up and with the webhook dead.
 
-use std::sync::Arc;
-
 use poolguard_harness::command::{Output, run};
-use poolguard_harness::datacenter::{Controllers, Datacenter, DatacenterPorts, Who};
-use poolguard_harness::fleet::{self, Fleet};
+use poolguard_harness::datacenter::{Controllers, Datacenter, Who};
 use poolguard_harness::lists::{self, Lane, Mode, Row};
 use poolguard_harness::objects::{Objects, differences, objects, ready_pods, record};
-use poolguard_harness::operator::{Operator, Truth};
-use poolguard_harness::ports::Ports;
-use poolguard_harness::run::Run;
+use poolguard_harness::operator::Operator;
 use poolguard_harness::services;
 use poolguard_harness::wait::wait_for;
 
-use crate::scenario::{SOON, Scenario, Shared, binary};
+use crate::scenario::{Alone, SOON, Scenario, Shared};
 
 /// A namespace in which the rows of a lane are run.
 struct Stage<'a> {
@@ -52,8 +47,7 @@ impl Stage<'_> {
     }
 
     fn refusals(&self) -> f64 {
-        let label = format!("namespace=\"{}\"", self.name);
-        self.operator.metric("webhook", "poolguard_refusals_total", &[&label]).expect("the metric")
+        self.operator.refused_in(&self.name).expect("the metric")
     }
 
     /// The lane's objects, and its service guarded and known to the webhook.
@@ -236,17 +230,9 @@ fn all_of_it_goes_on_with_one_identity_for_all_controllers() {
 
 /// A datacenter of its own, in which the webhook dies.
 fn dead(controllers: Controllers, up_before: bool) {
-    let (programs, _) = Fleet::prepare(&|line| eprintln!("  {line}")).expect("the programs");
-    let run = Arc::new(Run::temporary().expect("a run"));
-    let mut ports = Ports::new();
-    let mut port = || ports.take().expect("a port");
-    let own = DatacenterPorts { etcd: port(), peer: port(), api: port() };
-    let datacenter = Datacenter::start_with(run, &programs, "eqiad", own, controllers).expect("a datacenter");
-    datacenter.apply(fleet::ROLLOUTS).expect("a custom workload");
-    fleet::routes(&datacenter).expect("HTTPRoutes");
-    let operator = Operator::install_with(&datacenter, &Truth::nothing(), binary()).expect("poolguard");
+    let Alone { datacenter, operator, .. } = &Alone::start(controllers);
     let lanes = lists::passes().expect("the list");
-    let stages: Vec<Stage<'_>> = lanes.iter().map(|lane| working(&datacenter, &operator, lane)).collect();
+    let stages: Vec<Stage<'_>> = lanes.iter().map(|lane| working(datacenter, operator, lane)).collect();
     let all = |dead: bool| {
         std::thread::scope(|scope| {
             for (lane, stage) in lanes.iter().zip(&stages) {
@@ -261,8 +247,8 @@ fn dead(controllers: Controllers, up_before: bool) {
         all(false);
     }
     let going = "kubectl create configmap held; kubectl patch configmap held --type=merge -p '{\"metadata\":{\"finalizers\":[\"example.dev/hold\"]}}'";
-    let leaving = Stage { datacenter: &datacenter, operator: &operator, name: "passes-leaving".to_owned() };
-    services::namespace(&datacenter, &leaving.name).expect("a namespace");
+    let leaving = Stage { datacenter, operator, name: "passes-leaving".to_owned() };
+    services::namespace(datacenter, &leaving.name).expect("a namespace");
     leaving.prepare(
         &Lane {
             lane: "leaving".to_owned(),
@@ -277,7 +263,7 @@ fn dead(controllers: Controllers, up_before: bool) {
     leaving.must("something that holds the namespace", going);
     leaving.must("a depool", "kubectl patch servicepooling $N --type=json -p '[{\"op\":\"replace\",\"path\":\"/spec/evidence/0/declared/pooledIn\",\"value\":[\"codfw\"]}]'");
     leaving.must("a namespace that goes", "wait_until command kubectl delete namespace $N --wait=false");
-    operator.stop(&datacenter, "webhook", true).expect("the webhook dies");
+    operator.stop(datacenter, "webhook", true).expect("the webhook dies");
     for stage in &stages {
         let output = stage.script("kubectl delete deployment $MAIN");
         assert!(!output.ok() && output.text().contains("failed calling webhook"), "{}", output.text());

@@ -1,45 +1,30 @@
 //! Whether the guard is really up: whatever opens it is told, and nothing but `caBundle` and namespace labels is mended.
 
-use std::sync::Arc;
-
-use poolguard_harness::datacenter::{Datacenter, DatacenterPorts, Who};
-use poolguard_harness::fleet::{self, Fleet};
-use poolguard_harness::operator::{NAMESPACE, Operator, Truth};
-use poolguard_harness::ports::Ports;
-use poolguard_harness::run::Run;
+use poolguard_harness::datacenter::Controllers;
 use poolguard_harness::services;
 use poolguard_harness::wait::wait_for;
 
-use crate::scenario::{SOON, binary};
+use crate::scenario::{Alone, SOON};
 
 const SERVICE: &str = "proof";
 
 struct Stage {
-    datacenter: Datacenter,
-    operator: Operator,
-    _ports: Ports,
+    alone: Alone,
 }
 
 impl Stage {
     fn start() -> Self {
-        let (programs, _) = Fleet::prepare(&|line| eprintln!("  {line}")).expect("the programs");
-        let run = Arc::new(Run::temporary().expect("a run"));
-        let mut ports = Ports::new();
-        let mut port = || ports.take().expect("a port");
-        let own = DatacenterPorts { etcd: port(), peer: port(), api: port() };
-        let datacenter = Datacenter::start(run, &programs, "eqiad", own).expect("a datacenter");
-        datacenter.apply(fleet::ROLLOUTS).expect("a custom workload");
-        let operator = Operator::install_with(&datacenter, &Truth::nothing(), binary()).expect("poolguard");
-        services::namespace(&datacenter, SERVICE).expect("a namespace");
-        services::install(&datacenter, "helm3", SERVICE, SERVICE, "main").expect("the example chart");
-        let this = Self { datacenter, operator, _ports: ports };
+        let alone = Alone::start(Controllers::Apart);
+        let datacenter = &alone.datacenter;
+        services::namespace(datacenter, SERVICE).expect("a namespace");
+        services::install(datacenter, "helm3", SERVICE, SERVICE, "main").expect("the example chart");
         let pooling = std::fs::read_to_string(poolguard_harness::lists::folder().join("expendable.yaml"));
-        this.datacenter.apply(&pooling.expect("a manifest").replace("NAME", SERVICE)).expect("a ServicePooling");
-        this
+        datacenter.apply(&pooling.expect("a manifest").replace("NAME", SERVICE)).expect("a ServicePooling");
+        Self { alone }
     }
 
     fn kubectl(&self, arguments: &[&str]) -> String {
-        self.datacenter.kubectl(arguments).expect("kubectl").success().expect("it succeeds")
+        self.alone.datacenter.kubectl(arguments).expect("kubectl").success().expect("it succeeds")
     }
 
     /// Waits until the condition `Guarded` is as expected, and its message says this.
@@ -47,7 +32,8 @@ impl Stage {
         let of = ".status.conditions[?(@.type==\"Guarded\")]";
         let path = format!("jsonpath={{{of}.status}}/{{{of}.reason}} {{{of}.message}}");
         wait_for(&format!("Guarded to be {expected}: {words}"), SOON, || {
-            let found = self.datacenter.kubectl(&["-n", SERVICE, "get", "servicepooling", SERVICE, "-o", &path])?;
+            let found =
+                self.alone.datacenter.kubectl(&["-n", SERVICE, "get", "servicepooling", SERVICE, "-o", &path])?;
             let found = found.success()?;
             anyhow::ensure!(found.starts_with(expected) && found.contains(words), "it is {found}");
             Ok(())
@@ -57,7 +43,7 @@ impl Stage {
 
     fn metric(&self, name: &str, labels: &[&str], expected: f64) {
         wait_for(&format!("{name} to be {expected}"), SOON, || {
-            let found = self.operator.metric("controller", name, labels)?;
+            let found = self.alone.operator.metric("controller", name, labels)?;
             anyhow::ensure!((found - expected).abs() < 0.5, "it is {found}");
             Ok(())
         })
@@ -68,9 +54,7 @@ impl Stage {
     /// deleted first.
     fn upgrade(&self) {
         self.kubectl(&["delete", "validatingwebhookconfiguration", "poolguard", "--ignore-not-found"]);
-        let chart = poolguard_harness::root().join("charts/poolguard");
-        let arguments = ["upgrade", "poolguard", &chart.to_string_lossy(), "-n", NAMESPACE, "--reuse-values"];
-        self.datacenter.call(Who::Admin, "helm3", &arguments).expect("helm").success().expect("an upgrade");
+        self.alone.operator.upgrade(&self.alone.datacenter, &[]).expect("an upgrade");
         self.guarded("True/Guarded", "");
     }
 }
@@ -135,9 +119,9 @@ fn whatever_opens_the_guard_is_told_and_only_the_authority_and_labels_are_mended
     stage.guarded("False/NotProvable", "forbidden");
     stage.upgrade();
     // The webhook dead.
-    stage.operator.stop(&stage.datacenter, "webhook", true).expect("the webhook dies");
+    stage.alone.operator.stop(&stage.alone.datacenter, "webhook", true).expect("the webhook dies");
     stage.guarded("False/WebhookUnreachable", "failed calling webhook");
-    stage.operator.start(&stage.datacenter, "webhook").expect("it starts again");
+    stage.alone.operator.start(&stage.alone.datacenter, "webhook").expect("it starts again");
     stage.guarded("True/Guarded", "");
     // Deleted: told, and not made again. A label that goes meanwhile is put back.
     stage.kubectl(&["delete", configuration[0], configuration[1]]);
@@ -147,11 +131,11 @@ fn whatever_opens_the_guard_is_told_and_only_the_authority_and_labels_are_mended
     let label =
         stage.kubectl(&["get", "namespace", SERVICE, "-o", "jsonpath={.metadata.labels.poolguard\\.dev/protected}"]);
     assert_eq!(label, "true");
-    let there = stage.datacenter.kubectl(&["get", configuration[0], configuration[1]]).expect("kubectl");
+    let there = stage.alone.datacenter.kubectl(&["get", configuration[0], configuration[1]]).expect("kubectl");
     assert!(!there.ok(), "it was made again");
     wait_for("Events of all that was told", SOON, || {
         let events =
-            stage.datacenter.kubectl(&["-n", SERVICE, "get", "events", "-o", "jsonpath={.items[*].reason}"])?;
+            stage.alone.datacenter.kubectl(&["-n", SERVICE, "get", "events", "-o", "jsonpath={.items[*].reason}"])?;
         let events = events.success()?;
         for reason in
             ["RegistrationDiffers", "WebhookMissing", "NotProvable", "WebhookUnreachable", "NamespaceNotLabelled"]
@@ -164,9 +148,9 @@ fn whatever_opens_the_guard_is_told_and_only_the_authority_and_labels_are_mended
     // The definition gone: nothing is left to bear a condition, so the metric tells.
     stage.upgrade();
     let definition = ["delete", "crd", "servicepoolings.poolguard.dev", "--timeout=60s"];
-    let refused = || stage.operator.refused().expect("the metric");
+    let refused = || stage.alone.operator.refused().expect("the metric");
     let before = refused();
-    let output = stage.datacenter.kubectl(&definition).expect("kubectl");
+    let output = stage.alone.datacenter.kubectl(&definition).expect("kubectl");
     assert!(
         !output.ok() && output.text().contains("servicepoolings.poolguard.dev was not deleted"),
         "{}",
@@ -175,7 +159,7 @@ fn whatever_opens_the_guard_is_told_and_only_the_authority_and_labels_are_mended
     assert!(refused() > before, "not by the webhook: {}", output.text());
     let depool = r#"[{"op":"replace","path":"/spec/evidence/0/declared/pooledIn","value":["codfw"]}]"#;
     stage.kubectl(&["-n", SERVICE, "patch", "servicepooling", SERVICE, "--type=json", "-p", depool]);
-    wait_for("the definition to go after the depool", SOON, || stage.datacenter.kubectl(&definition)?.success())
+    wait_for("the definition to go after the depool", SOON, || stage.alone.datacenter.kubectl(&definition)?.success())
         .expect("it goes");
     stage.metric("poolguard_guard_proved", &["entry=\"pods\""], 1.0);
     stage.metric("poolguard_guard_proved", &["entry=\"poolings\""], 0.0);

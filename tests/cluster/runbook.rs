@@ -1,6 +1,5 @@
 //! What the runbook says to do when no webhook answers: it opens what it says, and nothing else, and the guard comes back.
 
-use poolguard_harness::datacenter::Who;
 use poolguard_harness::fleet::Fleet;
 use poolguard_harness::operator::Operator;
 use poolguard_harness::services;
@@ -25,12 +24,7 @@ fn while_the_webhook_is_dead_one_namespace_is_opened_then_everything_and_an_upgr
         assert!(!output.ok() && output.text().contains("failed calling webhook"), "{}", output.text());
     };
     fails(&one, &["delete", "deployment", "book-main"]);
-    let chart = poolguard_harness::root().join("charts/poolguard");
-    let upgrade = |further: &[&str]| {
-        let arguments = ["upgrade", "poolguard", &chart.to_string_lossy(), "-n", "poolguard", "--reuse-values"];
-        let arguments = [&arguments[..], further].concat();
-        fleet.eqiad.call(Who::Admin, "helm3", &arguments).expect("helm").success().expect("an upgrade")
-    };
+    let upgrade = |further: &[&str]| operator.upgrade(&fleet.eqiad, further).expect("an upgrade");
 
     // One namespace.
     upgrade(&["--set", "webhook.excludedNamespaces={book}"]);

@@ -1,14 +1,16 @@
 //! A scenario: one service in a namespace of its own, in a datacenter that all scenarios share.
 
 use std::path::Path;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use poolguard_harness::command::Output;
-use poolguard_harness::datacenter::{Datacenter, Who};
-use poolguard_harness::fleet::Fleet;
+use poolguard_harness::datacenter::{Controllers, Datacenter, DatacenterPorts, Who};
+use poolguard_harness::fleet::{self, Fleet};
 use poolguard_harness::objects::{Objects, differences, objects};
-use poolguard_harness::operator::Operator;
+use poolguard_harness::operator::{Operator, Truth};
+use poolguard_harness::ports::Ports;
+use poolguard_harness::run::Run;
 use poolguard_harness::services;
 use poolguard_harness::wait::wait_for;
 
@@ -21,6 +23,27 @@ pub const TTL: u32 = 1;
 pub struct Shared {
     pub fleet: Fleet,
     pub operator: Operator,
+}
+
+/// One datacenter with Poolguard, for what breaks it for everybody; services are served where their resources declare it.
+pub struct Alone {
+    pub datacenter: Datacenter,
+    pub operator: Operator,
+    _ports: Ports,
+}
+
+impl Alone {
+    pub fn start(controllers: Controllers) -> Self {
+        let (programs, _) = Fleet::prepare(&|line| eprintln!("  {line}")).expect("the programs");
+        let run = Arc::new(Run::temporary().expect("a run"));
+        let mut ports = Ports::new();
+        let own = DatacenterPorts::take(&mut ports).expect("ports");
+        let datacenter = Datacenter::start_with(run, &programs, "eqiad", own, controllers).expect("a datacenter");
+        datacenter.apply(fleet::ROLLOUTS).expect("a custom workload");
+        fleet::routes(&datacenter).expect("HTTPRoutes");
+        let operator = Operator::install_with(&datacenter, &Truth::nothing(), binary()).expect("poolguard");
+        Self { datacenter, operator, _ports: ports }
+    }
 }
 
 static SHARED: LazyLock<Shared> = LazyLock::new(|| {
@@ -120,8 +143,7 @@ impl<'a> Scenario<'a> {
 
     /// How many requests in this namespace the webhook has refused.
     pub fn refusals(&self) -> f64 {
-        let label = format!("namespace=\"{}\"", self.name);
-        self.operator.metric("webhook", "poolguard_refusals_total", &[&label]).expect("the metric")
+        self.operator.refused_in(&self.name).expect("the metric")
     }
 
     /// A command that the webhook must refuse, with all objects as before. Returns what the user saw.

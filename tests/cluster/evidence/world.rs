@@ -88,8 +88,7 @@ impl World {
         let debian = debian::unpack(&progress).expect("gdnsd and Prometheus");
         let run = Arc::new(Run::temporary().expect("a run"));
         let mut ports = Ports::new();
-        let mut port = || ports.take().expect("a port");
-        let own = DatacenterPorts { etcd: port(), peer: port(), api: port() };
+        let own = DatacenterPorts::take(&mut ports).expect("ports");
         let eqiad = Datacenter::start(Arc::clone(&run), &programs, "eqiad", own).expect("a datacenter");
         let start = |name, members| Etcd::start(&run, &programs, name, members).expect("an etcd");
         let (etcd, three, restored) = (start("main", 1), start("three", 3), start("restored", 1));
@@ -109,7 +108,7 @@ impl World {
         list.iter().for_each(|record| etcd.record(None, record, &[]).expect("a short TTL"));
         let edge = Edge::start(&run, &debian, &conftool, &names).expect("gdnsd and Prometheus");
         let scraped = Scraped::start(&run, &debian, edge.dns, "edge-lost").expect("traffic and its Prometheus");
-        let guarded = port();
+        let guarded = ports.take().expect("a port");
         guarded_prometheus(&run, &debian, guarded, &authority.file(), &serving).expect("a guarded Prometheus");
         let dns = [wire::Dns::start(false), wire::Dns::start(true)];
         let prometheus = wire::Prometheus::start();

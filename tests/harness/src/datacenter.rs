@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::command::{Output, run};
 use crate::pki::{Authority, Credential, Subject, kubeconfig, token_keys};
+use crate::ports::Ports;
 use crate::programs::Programs;
 use crate::run::Run;
 use crate::wait::wait_for;
@@ -54,6 +55,16 @@ pub struct DatacenterPorts {
     pub peer: u16,
     /// The API server.
     pub api: u16,
+}
+
+impl DatacenterPorts {
+    /// Takes them from those that are free.
+    ///
+    /// # Errors
+    /// If none is left.
+    pub fn take(ports: &mut Ports) -> Result<Self> {
+        Ok(Self { etcd: ports.take()?, peer: ports.take()?, api: ports.take()? })
+    }
 }
 
 /// A running control plane.

@@ -68,9 +68,7 @@ impl Fleet {
     fn in_run(run: Arc<Run>, programs: &Programs, confctl: PathBuf) -> Result<Self> {
         let start = Instant::now();
         let mut ports = Ports::new();
-        let mut own =
-            || Ok::<_, anyhow::Error>(DatacenterPorts { etcd: ports.take()?, peer: ports.take()?, api: ports.take()? });
-        let [first, second] = [own()?, own()?];
+        let [first, second] = [DatacenterPorts::take(&mut ports)?, DatacenterPorts::take(&mut ports)?];
         let (client, peer) = (ports.take()?, ports.take()?);
         let folder = run.subfolder("conftool")?;
         let conftool = Conftool::new(confctl, &folder, client)?;

@@ -312,6 +312,25 @@ impl Operator {
         Ok(ours.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum())
     }
 
+    /// How many requests about a namespace's services the webhook has refused; dry runs are not counted.
+    ///
+    /// # Errors
+    /// If the webhook does not answer.
+    pub fn refused_in(&self, namespace: &str) -> Result<f64> {
+        self.metric("webhook", "poolguard_refusals_total", &[&format!("namespace=\"{namespace}\"")])
+    }
+
+    /// `helm upgrade` with the values as they are, and what is said `further`.
+    ///
+    /// # Errors
+    /// If `helm` fails.
+    pub fn upgrade(&self, datacenter: &Datacenter, further: &[&str]) -> Result<()> {
+        let chart = crate::root().join("charts/poolguard");
+        let arguments = ["upgrade", "poolguard", &chart.to_string_lossy(), "-n", NAMESPACE, "--reuse-values"];
+        datacenter.call(Who::Admin, "helm3", &[&arguments[..], further].concat())?.success()?;
+        Ok(())
+    }
+
     /// How many requests the webhook has refused.
     ///
     /// # Errors
