@@ -22,6 +22,13 @@ wait_until() {
   done
 }
 gone() { ! kubectl get "$@"; }
+# The controller and the webhook know the ServicePooling as it is now, and that its service is depooled here.
+depooled() {
+  local generation observed serving
+  read -r generation observed serving <<<"$(kubectl get servicepooling "$N" \
+    -o jsonpath='{.metadata.generation} {.status.observedGeneration} {.status.serving}')"
+  [ "$generation" = "$observed" ] && [ "$serving" = NotServing ] && kubectl delete deployment "$MAIN" --dry-run=server
+}
 # A manifest of this folder, for this namespace.
 manifest() { sed "s/NAME/$N/g" "$LISTS/$1.yaml"; }
 release() { helm3 upgrade --install main "$CHART" --set "app=$N" "$@"; }
