@@ -129,6 +129,9 @@ impl Operator {
         fs::copy(key, tls.join("tls.key")).context("cannot copy the key")?;
         let values = json!({
             "datacenter": datacenter.name,
+            "sources": truth.sources,
+            "declaredOnly": truth.sources == json!([]),
+            "networks": truth.networks,
             "customWorkloads": custom_workloads(),
             "enforcement": truth.enforcement,
             "webhook": {
