@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use poolguard::config::{Config, LogFormat, Overrides};
@@ -34,6 +35,15 @@ enum Process {
     Controller(Flags),
     /// Do nothing until told to stop: the pod of the canary, whose deletion is tried and must be refused.
     Idle,
+    /// Wait until the guard is up: a dry run is refused, and the controller says that all are. Fails if it is not in time.
+    CheckGuard {
+        /// The canary's namespace.
+        #[arg(long, value_name = "NAME", default_value = "poolguard-canary")]
+        canary_namespace: String,
+        /// How long to wait.
+        #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+        within: u64,
+    },
 }
 
 /// What both processes are told. A flag or variable overrides the single value of the file.
@@ -70,7 +80,7 @@ enum Format {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let (Process::Webhook(flags) | Process::Controller(flags)) = &cli.process else { return idle() };
+    let (Process::Webhook(flags) | Process::Controller(flags)) = &cli.process else { return small(&cli.process) };
     let overrides = Overrides {
         datacenter: flags.datacenter.clone(),
         webhook_listen: flags.listen,
@@ -111,19 +121,27 @@ fn main() -> ExitCode {
     }
 }
 
-/// Waits for the end.
-fn idle() -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let stopped = runtime.and_then(|runtime| {
+/// What needs no configuration.
+fn small(process: &Process) -> ExitCode {
+    let done = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Box::from);
+    let done: Result<(), Box<dyn Error + Send + Sync>> = done.and_then(|runtime| {
         runtime.block_on(async {
-            Shutdown::on_signals()?.requested().await;
+            if let Process::CheckGuard { canary_namespace, within } = process {
+                let ring = rustls::crypto::ring::default_provider();
+                ring.install_default().expect("nobody installed a provider before");
+                let client = client::connect().await?;
+                let found = controller::check::check(client, canary_namespace, Duration::from_secs(*within)).await?;
+                println!("The guard is up: {found}.");
+            } else {
+                Shutdown::on_signals()?.requested().await;
+            }
             Ok(())
         })
     });
-    match stopped {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("poolguard: cannot wait for a signal: {error}");
+            eprintln!("poolguard: {}", chain(&*error));
             ExitCode::FAILURE
         }
     }
@@ -134,10 +152,14 @@ async fn run(process: Process, config: Config) -> Result<(), Box<dyn Error + Sen
     let shutdown = Shutdown::on_signals()?;
     let registry = prometheus::Registry::new();
     let build = prometheus::IntGaugeVec::new(
-        prometheus::Opts::new("poolguard_build_info", "Always 1; the version is in the label."),
-        &["version"],
+        prometheus::Opts::new(
+            "poolguard_build_info",
+            "Always 1, with the version; alert when process=\"webhook\" is absent for 2 minutes.",
+        ),
+        &["version", "process"],
     )?;
-    build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    let name = if matches!(process, Process::Webhook(_)) { "webhook" } else { "controller" };
+    build.with_label_values(&[env!("CARGO_PKG_VERSION"), name]).set(1);
     registry.register(Box::new(build))?;
     let health = Health::default();
     let sources = Sources::new(&config, &registry)?;
@@ -150,7 +172,7 @@ async fn run(process: Process, config: Config) -> Result<(), Box<dyn Error + Sen
                 webhook::run(env, config, sources).await.map_err(Box::<dyn Error + Send + Sync>::from)
             }
             Process::Controller(_) => controller::run(env, config, sources).await.map_err(Box::from),
-            Process::Idle => Ok(()),
+            Process::Idle | Process::CheckGuard { .. } => Ok(()),
         }
     };
     tokio::pin!(work);

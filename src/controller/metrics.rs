@@ -94,6 +94,10 @@ impl Metrics {
                 &["what"],
             )?,
         };
+        // From the start: an increase from nothing to one would not be seen.
+        for what in ["caBundle", "namespaceLabel"] {
+            this.repairs.with_label_values(&[what]);
+        }
         registry.register(Box::new(this.overrides.clone()))?;
         registry.register(Box::new(this.glass.clone()))?;
         registry.register(Box::new(this.proved.clone()))?;

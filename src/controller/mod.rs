@@ -31,6 +31,7 @@ use apply::Apply;
 use gather::{Gathered, Installation};
 use metrics::Metrics;
 use proof::Proved;
+pub use proof::check;
 use scope::Scope;
 
 /// Changes that come together are worked off together.
