@@ -5,10 +5,12 @@
 //! A refusal counts only if the webhook's own counter moved and the same command succeeds after the depool.
 
 mod bad_input;
+mod chart;
 mod discovery;
 mod doors;
 mod evidence;
 mod faults;
+mod gitops;
 mod golden;
 mod install;
 mod lists;
