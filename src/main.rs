@@ -11,8 +11,8 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use poolguard::config::{Config, LogFormat, Overrides};
 use poolguard::observe::Sources;
-use poolguard::runtime::{Environment, Health, Shutdown, admin, client, telemetry};
-use poolguard::{controller, webhook};
+use poolguard::runtime::{Environment, Health, Shutdown, admin, chain, client, telemetry};
+use poolguard::{controller, uninstall, webhook};
 
 /// Refuses to take a service away in a datacenter that still serves its live traffic.
 #[derive(Parser)]
@@ -34,6 +34,22 @@ enum Process {
     Controller(Flags),
     /// Do nothing until told to stop: the pod of the canary, whose deletion is tried and must be refused.
     Idle,
+    /// Open the guard before the chart goes: what `helm uninstall` runs first. Fails while services are guarded.
+    Uninstall(Uninstall),
+}
+
+/// What is removed, and whether it may be.
+#[derive(Args)]
+struct Uninstall {
+    /// The ValidatingWebhookConfiguration to remove.
+    #[arg(long, value_name = "NAME", default_value = "poolguard")]
+    webhook_configuration: String,
+    /// The namespace of the canary, whose ServicePooling does not count.
+    #[arg(long, value_name = "NAME", default_value = "poolguard-canary")]
+    canary_namespace: String,
+    /// Also while services are guarded.
+    #[arg(long)]
+    confirmed: bool,
 }
 
 /// What both processes are told. A flag or variable overrides the single value of the file.
@@ -69,8 +85,25 @@ enum Format {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let (Process::Webhook(flags) | Process::Controller(flags)) = &cli.process else { return idle() };
+    let process = Cli::parse().process;
+    rustls::crypto::ring::default_provider().install_default().expect("nobody installed a provider before");
+    match process {
+        Process::Webhook(flags) => serve(&flags, Work::Webhook),
+        Process::Controller(flags) => serve(&flags, Work::Controller),
+        Process::Idle => idle(),
+        Process::Uninstall(flags) => open(&flags),
+    }
+}
+
+/// Which process serves.
+#[derive(Clone, Copy)]
+enum Work {
+    Webhook,
+    Controller,
+}
+
+/// Reads the configuration, and runs until the end.
+fn serve(flags: &Flags, work: Work) -> ExitCode {
     let overrides = Overrides {
         datacenter: flags.datacenter.clone(),
         webhook_listen: flags.listen,
@@ -93,7 +126,6 @@ fn main() -> ExitCode {
         eprintln!("configuration: {message}");
         return ExitCode::from(2);
     }
-    rustls::crypto::ring::default_provider().install_default().expect("nobody installed a provider before");
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -101,7 +133,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(cli.process, config)) {
+    match runtime.block_on(run(work, config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = &*error as &dyn Error, "ended");
@@ -113,23 +145,36 @@ fn main() -> ExitCode {
 
 /// Waits for the end.
 fn idle() -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let stopped = runtime.and_then(|runtime| {
-        runtime.block_on(async {
-            Shutdown::on_signals()?.requested().await;
-            Ok(())
-        })
-    });
-    match stopped {
+    ended(once(async {
+        Shutdown::on_signals()?.requested().await;
+        Ok(())
+    }))
+}
+
+/// Opens the guard.
+fn open(flags: &Uninstall) -> ExitCode {
+    ended(once(async {
+        let client = client::connect().await?;
+        Ok(uninstall::run(client, &flags.webhook_configuration, &flags.canary_namespace, flags.confirmed).await?)
+    }))
+}
+
+/// Runs something small.
+fn once(work: impl Future<Output = Result<(), Box<dyn Error>>>) -> Result<(), Box<dyn Error>> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+fn ended(result: Result<(), Box<dyn Error>>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("poolguard: cannot wait for a signal: {error}");
+            eprintln!("poolguard: {}", chain(&*error));
             ExitCode::FAILURE
         }
     }
 }
 
-async fn run(process: Process, config: Config) -> Result<(), Box<dyn Error + Send + Sync>> {
+async fn run(which: Work, config: Config) -> Result<(), Box<dyn Error + Send + Sync>> {
     let config = Arc::new(config);
     let shutdown = Shutdown::on_signals()?;
     let registry = prometheus::Registry::new();
@@ -145,12 +190,9 @@ async fn run(process: Process, config: Config) -> Result<(), Box<dyn Error + Sen
     let env = Environment { client, registry: registry.clone(), health: health.clone(), shutdown: shutdown.clone() };
     let admin = admin::serve(config.metrics.listen, admin::router(registry, health), shutdown.clone());
     let work = async {
-        match process {
-            Process::Webhook(_) => {
-                webhook::run(env, config, sources).await.map_err(Box::<dyn Error + Send + Sync>::from)
-            }
-            Process::Controller(_) => controller::run(env, config, sources).await.map_err(Box::from),
-            Process::Idle => Ok(()),
+        match which {
+            Work::Webhook => webhook::run(env, config, sources).await.map_err(Box::<dyn Error + Send + Sync>::from),
+            Work::Controller => controller::run(env, config, sources).await.map_err(Box::from),
         }
     };
     tokio::pin!(work);
@@ -166,16 +208,4 @@ async fn run(process: Process, config: Config) -> Result<(), Box<dyn Error + Sen
         Some(task) => Err(format!("the task {task:?} has ended, and nothing works without it").into()),
         None => Ok(()),
     }
-}
-
-/// An error with everything beneath it, in one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

@@ -1,10 +1,11 @@
 //! Keeps status true: what is pooled where, what disagrees, whether removals are refused. Also the namespace label that makes
-//! the API server ask the webhook, and the disruption budgets of services that have none.
+//! the API server ask the webhook, the disruption budgets of services that have none, and the webhook's certificate.
 //!
 //! Never: a verdict. Nothing here has to be alive for a removal to be refused or allowed rightly.
 
 mod apply;
 mod budgets;
+mod certificates;
 mod events;
 mod gather;
 mod metrics;

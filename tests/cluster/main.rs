@@ -4,7 +4,9 @@
 //!
 //! A refusal counts only if the webhook's own counter moved and the same command succeeds after the depool.
 
+mod autoscaler;
 mod bad_input;
+mod certificates;
 mod discovery;
 mod doors;
 mod evidence;
@@ -20,4 +22,5 @@ mod proof;
 mod runbook;
 mod scenario;
 mod status;
+mod uninstall;
 mod warning;

@@ -34,6 +34,10 @@ pub struct Alone {
 
 impl Alone {
     pub fn start(controllers: Controllers) -> Self {
+        Self::with(controllers, &Truth::nothing())
+    }
+
+    pub fn with(controllers: Controllers, truth: &Truth) -> Self {
         let (programs, _) = Fleet::prepare(&|line| eprintln!("  {line}")).expect("the programs");
         let run = Arc::new(Run::temporary().expect("a run"));
         let mut ports = Ports::new();
@@ -41,7 +45,7 @@ impl Alone {
         let datacenter = Datacenter::start_with(run, &programs, "eqiad", own, controllers).expect("a datacenter");
         datacenter.apply(fleet::ROLLOUTS).expect("a custom workload");
         fleet::routes(&datacenter).expect("HTTPRoutes");
-        let operator = Operator::install_with(&datacenter, &Truth::nothing(), binary()).expect("poolguard");
+        let operator = Operator::install_with(&datacenter, truth, binary()).expect("poolguard");
         Self { datacenter, operator, _ports: ports }
     }
 }
