@@ -21,6 +21,8 @@ pub(super) struct Metrics {
     pub(super) registration: IntGauge,
     pub(super) proof: IntGauge,
     pub(super) repairs: IntCounterVec,
+    pub(super) certificates: IntCounterVec,
+    pub(super) authority: IntGauge,
 }
 
 const STATES: [State; 3] = [State::Serving, State::NotServing, State::Unknown];
@@ -93,11 +95,25 @@ impl Metrics {
                 ),
                 &["what"],
             )?,
+            certificates: IntCounterVec::new(
+                Opts::new(
+                    "poolguard_certificate_steps_total",
+                    "Steps of the rotation of the webhook's certificate and its authority; for a look back.",
+                ),
+                &["step"],
+            )?,
+            authority: IntGauge::new(
+                "poolguard_authority_not_after_timestamp_seconds",
+                "When the authority of the webhook's certificate ends, where the controller makes it; alert when that is less \
+                 than a week away.",
+            )?,
         };
         // From the start: an increase from nothing to one would not be seen.
         for what in ["caBundle", "namespaceLabel"] {
             this.repairs.with_label_values(&[what]);
         }
+        registry.register(Box::new(this.certificates.clone()))?;
+        registry.register(Box::new(this.authority.clone()))?;
         registry.register(Box::new(this.overrides.clone()))?;
         registry.register(Box::new(this.glass.clone()))?;
         registry.register(Box::new(this.proved.clone()))?;

@@ -78,7 +78,7 @@ fn dry_run(datacenter: &Datacenter, name: &str, manifests: &str) -> poolguard_ha
 #[test]
 fn every_set_of_values_is_linted_taken_by_the_api_server_and_installed_by_both_helms_among_restricted_pods() {
     let Empty { datacenter, .. } = &Empty::start(Controllers::Apart);
-    fleet::monitoring(datacenter).expect("what the Prometheus operator reads");
+    fleet::optional(datacenter).expect("what others read");
     let kubectl = |arguments: &[&str]| datacenter.kubectl(arguments).expect("kubectl").success().expect("it succeeds");
     kubectl(&["create", "namespace", NAMESPACE]);
     kubectl(&["label", "namespace", NAMESPACE, RESTRICTED]);

@@ -6,10 +6,11 @@ use std::process::Command;
 
 use poolguard_harness::command::{Output, run};
 use poolguard_harness::datacenter::{Controllers, Datacenter, Who};
-use poolguard_harness::operator::NAMESPACE;
+use poolguard_harness::operator::{NAMESPACE, Operator, Truth};
 use poolguard_harness::pki::{Credential, kubeconfig};
 use poolguard_harness::services;
 use poolguard_harness::wait::wait_for;
+use serde_json::json;
 
 use crate::scenario::{Alone, SOON, binary};
 
@@ -30,16 +31,16 @@ fn kubectl(datacenter: &Datacenter, arguments: &[&str]) -> String {
 
 #[test]
 fn nothing_that_is_applied_changes_under_its_owners_feet_and_its_health_can_be_read() {
-    let Alone { datacenter, operator, .. } = &Alone::start(Controllers::Apart);
+    let certificates = json!({"authorityValidity": "365d", "servingValidity": "90d", "overlap": "1h"});
+    let truth = Truth { certificates: Some(certificates), ..Truth::nothing() };
+    let Alone { datacenter, operator, .. } = &Alone::with(Controllers::Apart, &truth);
     services::namespace(datacenter, SERVICE).expect("a namespace");
     let manifest = datacenter.call(Who::Admin, "helm3", &["get", "manifest", "poolguard", "-n", NAMESPACE]);
     let manifest = manifest.expect("helm starts").success().expect("the manifest");
-    // Whoever lets the controller look after the authority has none in the repository.
-    let kept: Vec<&str> = manifest.lines().filter(|line| !line.contains("caBundle: ")).collect();
-    assert!(kept.len() < manifest.lines().count(), "there was no authority");
+    assert!(!manifest.contains("caBundle: "), "the controller makes the authority");
     let namespace = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {SERVICE}, labels: {{team: a}}}}\n");
     let file = datacenter.folder.join("repository.yaml");
-    let repository = format!("{}\n---\n{namespace}---\n{}", kept.join("\n"), pooling("ActiveActive"));
+    let repository = format!("{}\n---\n{namespace}---\n{}", manifest, pooling("ActiveActive"));
     fs::write(&file, repository).expect("a file");
     let file = file.to_string_lossy();
     let as_owner = ["--server-side", "--force-conflicts", "--field-manager=gitops", "-f", &file];
@@ -83,7 +84,7 @@ fn nothing_that_is_applied_changes_under_its_owners_feet_and_its_health_can_be_r
 }
 
 /// Helm 4 waits by kstatus: until the controller has seen the new spec, and no longer.
-fn health(datacenter: &Datacenter, operator: &poolguard_harness::operator::Operator) {
+fn health(datacenter: &Datacenter, operator: &Operator) {
     let chart = datacenter.folder.join("chart");
     fs::create_dir_all(chart.join("templates")).expect("a folder");
     let text = "apiVersion: v2\nname: tended\nversion: 1.0.0\n";
@@ -110,7 +111,7 @@ fn health(datacenter: &Datacenter, operator: &poolguard_harness::operator::Opera
 }
 
 /// The pod of `helm test`, with the rights of its own ServiceAccount and no others.
-fn tested(datacenter: &Datacenter, operator: &poolguard_harness::operator::Operator) {
+fn tested(datacenter: &Datacenter, operator: &Operator) {
     let hooks = datacenter.call(Who::Admin, "helm3", &["get", "hooks", "poolguard", "-n", NAMESPACE]);
     let hooks = hooks.expect("helm starts").success().expect("the hooks");
     let ours = |part: &&str| part.contains("name: poolguard-test") && !part.contains("kind: Pod\n");

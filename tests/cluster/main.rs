@@ -4,7 +4,9 @@
 //!
 //! A refusal counts only if the webhook's own counter moved and the same command succeeds after the depool.
 
+mod autoscaler;
 mod bad_input;
+mod certificates;
 mod chart;
 mod discovery;
 mod doors;
@@ -22,4 +24,5 @@ mod proof;
 mod runbook;
 mod scenario;
 mod status;
+mod uninstall;
 mod warning;

@@ -34,10 +34,14 @@ pub struct Alone {
 
 impl Alone {
     pub fn start(controllers: Controllers) -> Self {
+        Self::with(controllers, &Truth::nothing())
+    }
+
+    pub fn with(controllers: Controllers, truth: &Truth) -> Self {
         let Empty { datacenter, _ports } = Empty::start(controllers);
         datacenter.apply(fleet::ROLLOUTS).expect("a custom workload");
         fleet::routes(&datacenter).expect("HTTPRoutes");
-        let operator = Operator::install_with(&datacenter, &Truth::nothing(), binary()).expect("poolguard");
+        let operator = Operator::install_with(&datacenter, truth, binary()).expect("poolguard");
         Self { datacenter, operator, _ports }
     }
 }

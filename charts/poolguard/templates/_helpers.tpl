@@ -15,6 +15,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if eq .Values.enforcement "Warn" }}Ignore{{ else }}{{ .Values.webhook.failurePolicy }}{{ end -}}
 {{- end }}
 
+{{- /* By which name the API server calls the webhook. */ -}}
+{{- define "poolguard.serverName" -}}
+poolguard-webhook.{{ .Release.Namespace }}.svc
+{{- end }}
+
 {{- define "poolguard.config" -}}
 datacenter: {{ .Values.datacenter }}
 {{- with .Values.contact }}
@@ -27,6 +32,8 @@ trustedIdentities: {{ .Values.trustedIdentities | toJson }}
 customWorkloads: {{ .Values.customWorkloads | toJson }}
 enforcement: {{ .Values.enforcement }}
 evidenceTimeout: {{ .Values.evidenceTimeout }}
+webhook:
+  serverName: {{ include "poolguard.serverName" . }}
 controller:
   namespace: {{ .Release.Namespace }}
   leaseName: poolguard-controller
@@ -38,6 +45,15 @@ controller:
     excludedNamespaces: {{ include "poolguard.excluded" . }}
     url: {{ .Values.webhook.url | quote }}
     caBundle: {{ .Values.webhook.caBundle | quote }}
+  {{- if eq .Values.certificates.source "Controller" }}
+  certificates:
+    authoritySecret: {{ .Values.certificates.authoritySecretName }}
+    servingSecret: {{ .Values.webhook.tlsSecretName }}
+    names: [{{ include "poolguard.serverName" . }}]
+    authorityValidity: {{ .Values.certificates.authorityValidity }}
+    servingValidity: {{ .Values.certificates.servingValidity }}
+    overlap: {{ .Values.certificates.overlap }}
+  {{- end }}
 log: {{ .Values.log | toJson }}
 {{- end }}
 

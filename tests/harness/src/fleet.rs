@@ -122,15 +122,27 @@ pub fn routes(datacenter: &Datacenter) -> Result<()> {
     datacenter.apply_file(&module.join("config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"))
 }
 
-/// Makes a datacenter know what the Prometheus operator reads.
+/// Makes a datacenter know what the Prometheus operator and cert-manager read.
 ///
 /// # Errors
 /// If the definitions cannot be downloaded or applied.
-pub fn monitoring(datacenter: &Datacenter) -> Result<()> {
-    let module = module("prometheus-operator", "github.com/prometheus-operator/prometheus-operator")?;
-    for kind in ["servicemonitors", "prometheusrules"] {
-        let file = format!("example/prometheus-operator-crd/monitoring.coreos.com_{kind}.yaml");
-        datacenter.apply_file(&module.join(file))?;
+pub fn optional(datacenter: &Datacenter) -> Result<()> {
+    for (folder, path, files) in [
+        (
+            "prometheus-operator",
+            "github.com/prometheus-operator/prometheus-operator",
+            ["monitoring.coreos.com_servicemonitors.yaml", "monitoring.coreos.com_prometheusrules.yaml"]
+                .map(|file| format!("example/prometheus-operator-crd/{file}")),
+        ),
+        (
+            "cert-manager",
+            "github.com/cert-manager/cert-manager",
+            ["cert-manager.io_certificates.yaml", "cert-manager.io_issuers.yaml"]
+                .map(|file| format!("deploy/crds/{file}")),
+        ),
+    ] {
+        let module = module(folder, path)?;
+        files.iter().try_for_each(|file| datacenter.apply_file(&module.join(file)))?;
     }
     Ok(())
 }

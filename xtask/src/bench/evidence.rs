@@ -191,7 +191,7 @@ impl Bench {
         for change in 0..changes {
             let pooled = change % 2 == 0;
             let Turned { start, status, verdict } =
-                self.turn(pooled).with_context(|| format!("change {}", change + 1))?;
+                self.turn(pooled).with_context(|| format!("change {}; {}", change + 1, self.says_really()))?;
             starts.push(start);
             statuses.push(status);
             if pooled { refusals.push(verdict) } else { permissions.push(verdict) }
@@ -257,6 +257,14 @@ impl Bench {
         let last = text.lines().last().unwrap_or_default();
         ensure!(last == word, "it says {last}");
         Ok(())
+    }
+
+    /// What the API server says without a watch, and the controller's last words: for a change that was never seen.
+    fn says_really(&self) -> String {
+        let path = "jsonpath={.status}";
+        let status = self.fleet.eqiad.kubectl(&["-n", NAME, "get", "servicepooling", NAME, "-o", path]);
+        let status = status.map_or_else(|error| error.to_string(), |output| output.text());
+        format!("the status is {status}; {}", self.fleet.run().log_tail("eqiad-poolguard-controller"))
     }
 
     /// Whether the removal of the measured service would be allowed.
