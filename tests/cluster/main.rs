@@ -19,6 +19,7 @@ mod ordinary_work;
 mod outage;
 mod overrides;
 mod proof;
+mod resilience;
 mod runbook;
 mod scenario;
 mod status;
