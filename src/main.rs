@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use poolguard::config::{Config, LogFormat, Overrides};
@@ -36,6 +37,19 @@ enum Process {
     Idle,
     /// Open the guard before the chart goes: what `helm uninstall` runs first. Fails while services are guarded.
     Uninstall(Uninstall),
+    /// Wait until the guard is up: a dry run is refused, and the controller says that all are. Fails if it is not in time.
+    CheckGuard(CheckGuard),
+}
+
+/// Where to look, and for how long.
+#[derive(Args)]
+struct CheckGuard {
+    /// The canary's namespace.
+    #[arg(long, value_name = "NAME", default_value = "poolguard-canary")]
+    canary_namespace: String,
+    /// How long to wait.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    within: u64,
 }
 
 /// What is removed, and whether it may be.
@@ -92,6 +106,7 @@ fn main() -> ExitCode {
         Process::Controller(flags) => serve(&flags, Work::Controller),
         Process::Idle => idle(),
         Process::Uninstall(flags) => open(&flags),
+        Process::CheckGuard(flags) => check(&flags),
     }
 }
 
@@ -159,6 +174,17 @@ fn open(flags: &Uninstall) -> ExitCode {
     }))
 }
 
+/// Waits for the guard.
+fn check(flags: &CheckGuard) -> ExitCode {
+    ended(once(async {
+        let client = client::connect().await?;
+        let within = Duration::from_secs(flags.within);
+        let found = controller::check::check(client, &flags.canary_namespace, within).await?;
+        println!("The guard is up: {found}.");
+        Ok(())
+    }))
+}
+
 /// Runs something small.
 fn once(work: impl Future<Output = Result<(), Box<dyn Error>>>) -> Result<(), Box<dyn Error>> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
@@ -179,10 +205,17 @@ async fn run(which: Work, config: Config) -> Result<(), Box<dyn Error + Send + S
     let shutdown = Shutdown::on_signals()?;
     let registry = prometheus::Registry::new();
     let build = prometheus::IntGaugeVec::new(
-        prometheus::Opts::new("poolguard_build_info", "Always 1; the version is in the label."),
-        &["version"],
+        prometheus::Opts::new(
+            "poolguard_build_info",
+            "Always 1, with the version; alert when process=\"webhook\" is absent for 2 minutes.",
+        ),
+        &["version", "process"],
     )?;
-    build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    let name = match which {
+        Work::Webhook => "webhook",
+        Work::Controller => "controller",
+    };
+    build.with_label_values(&[env!("CARGO_PKG_VERSION"), name]).set(1);
     registry.register(Box::new(build))?;
     let health = Health::default();
     let sources = Sources::new(&config, &registry)?;

@@ -108,6 +108,10 @@ impl Metrics {
                  than a week away.",
             )?,
         };
+        // From the start: an increase from nothing to one would not be seen.
+        for what in ["caBundle", "namespaceLabel"] {
+            this.repairs.with_label_values(&[what]);
+        }
         registry.register(Box::new(this.certificates.clone()))?;
         registry.register(Box::new(this.authority.clone()))?;
         registry.register(Box::new(this.overrides.clone()))?;

@@ -34,6 +34,7 @@ use backlog::Backlog;
 use gather::Installation;
 use metrics::Metrics;
 use proof::Proved;
+pub use proof::check;
 use scope::Scope;
 
 /// Changes that come together are worked off together.

@@ -7,10 +7,12 @@
 mod autoscaler;
 mod bad_input;
 mod certificates;
+mod chart;
 mod discovery;
 mod doors;
 mod evidence;
 mod faults;
+mod gitops;
 mod golden;
 mod install;
 mod lists;

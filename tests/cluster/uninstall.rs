@@ -50,7 +50,7 @@ fn identity(datacenter: &Datacenter) {
                 "--namespace",
                 NAMESPACE,
                 "--kube-version=1.36.3",
-                "--set=datacenter=eqiad",
+                "--set=datacenter=eqiad,declaredOnly=true",
                 "--show-only=templates/uninstall.yaml",
             ],
         )

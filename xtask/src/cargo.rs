@@ -11,7 +11,17 @@ use serde_json::Value;
 /// # Errors
 /// If it does not succeed.
 pub fn run(arguments: &[&str]) -> Result<()> {
-    let status = cargo().args(arguments).status().context("cannot start cargo")?;
+    run_with(&[], arguments)
+}
+
+/// The same, with variables of its own.
+///
+/// # Errors
+/// If it does not succeed.
+pub fn run_with(variables: &[(&str, &str)], arguments: &[&str]) -> Result<()> {
+    let mut command = cargo();
+    command.envs(variables.iter().copied()).args(arguments);
+    let status = command.status().context("cannot start cargo")?;
     ensure!(status.success(), "`cargo {}` ended with {status}", arguments.join(" "));
     Ok(())
 }

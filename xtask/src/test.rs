@@ -6,8 +6,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use poolguard_harness::debian;
 use poolguard_harness::fleet::Fleet;
+use poolguard_harness::{conftool, debian, programs};
 
 use crate::{cargo, progress};
 
@@ -35,7 +35,7 @@ pub fn run(fast: bool, strict: bool) -> Result<()> {
         tiers.push((target.clone(), outcome));
     }
     if !fast {
-        tiers.push((CLUSTER.to_owned(), cluster(&targets)));
+        tiers.push((CLUSTER.to_owned(), cluster(&targets, None)));
     }
     println!();
     for (name, outcome) in &tiers {
@@ -56,8 +56,21 @@ pub fn run(fast: bool, strict: bool) -> Result<()> {
     bail!("not as it should be: {}", failed.join(", "))
 }
 
+/// Runs only the tier against the datacenters, with another minor version of Kubernetes.
+///
+/// # Errors
+/// If it fails or cannot run.
+pub fn against(kubernetes: &str) -> Result<()> {
+    let outcome = cluster(&cargo::test_targets()?, Some(kubernetes));
+    println!("\n{:<16}{}", format!("{CLUSTER} {kubernetes}"), outcome.told());
+    match outcome {
+        Outcome::Passed(_) => Ok(()),
+        Outcome::Failed(_) | Outcome::CannotRun(_) => bail!("not as it should be with Kubernetes {kubernetes}"),
+    }
+}
+
 /// The tier against the two datacenters.
-fn cluster(targets: &[(String, String)]) -> Outcome {
+fn cluster(targets: &[(String, String)], kubernetes: Option<&str>) -> Outcome {
     let Some((package, target)) = targets.iter().find(|(_, target)| target == CLUSTER) else {
         return Outcome::CannotRun(format!("the workspace has no test target `{CLUSTER}`"));
     };
@@ -66,10 +79,18 @@ fn cluster(targets: &[(String, String)]) -> Outcome {
             return Outcome::CannotRun(format!("`{program}` is not on the PATH; it builds {use_of}"));
         }
     }
-    if let Err(error) = Fleet::prepare(&progress) {
+    let prepared = match kubernetes {
+        Some(version) => {
+            programs::build_version(version, &progress).and_then(|_| conftool::install(&progress)).map(drop)
+        }
+        None => Fleet::prepare(&progress).map(drop),
+    };
+    if let Err(error) = prepared {
         return Outcome::CannotRun(format!("{error:#}"));
     }
-    let run = |more: &[&str]| cargo::run(&[&["test", "--package", package, "--test", target], more].concat());
+    let version: Vec<(&str, &str)> = kubernetes.map(|version| (programs::VERSION, version)).into_iter().collect();
+    let run =
+        |more: &[&str]| cargo::run_with(&version, &[&["test", "--package", package, "--test", target], more].concat());
     match debian::unpack(&progress) {
         Ok(_) => timed(|| run(&[])),
         // Only the scenarios that need gdnsd and Prometheus are left out, and the tier is not called whole.

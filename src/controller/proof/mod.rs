@@ -7,6 +7,7 @@
 
 mod attempts;
 mod canary;
+pub mod check;
 mod registration;
 
 use std::collections::BTreeMap;

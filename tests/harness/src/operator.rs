@@ -161,6 +161,9 @@ impl Operator {
         let (ca_bundle, mount) = certificate(datacenter, truth, &folder)?;
         let values = json!({
             "datacenter": datacenter.name,
+            "sources": truth.sources,
+            "declaredOnly": truth.sources == json!([]),
+            "networks": truth.networks,
             "customWorkloads": custom_workloads(),
             "enforcement": truth.enforcement,
             "certificates": {"source": if mount.is_some() { "Controller" } else { "Provided" }},
