@@ -21,6 +21,7 @@ mod ordinary_work;
 mod outage;
 mod overrides;
 mod proof;
+mod resilience;
 mod runbook;
 mod scenario;
 mod status;

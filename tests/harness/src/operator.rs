@@ -60,6 +60,8 @@ pub struct Truth {
     pub networks: Value,
     /// `Enforce` or `Warn`, for the whole installation.
     pub enforcement: &'static str,
+    /// `controller.proofInterval`: tests do not wait for half a minute.
+    pub proof_interval: &'static str,
     /// `controller.certificates` without names, where the controller makes the webhook's certificate.
     pub certificates: Option<Value>,
 }
@@ -78,12 +80,24 @@ impl Truth {
         let source = json!({"name": "conftool", "conftool": {
             "endpoints": [endpoint], "namespace": "/conftool/v1", "propagation": "0s",
         }});
-        Self { sources: json!([source]), networks: json!([]), enforcement: "Enforce", certificates: None }
+        Self {
+            sources: json!([source]),
+            networks: json!([]),
+            enforcement: "Enforce",
+            proof_interval: "1s",
+            certificates: None,
+        }
     }
 
     /// Nothing but what resources declare.
     pub fn nothing() -> Self {
-        Self { sources: json!([]), networks: json!([]), enforcement: "Enforce", certificates: None }
+        Self {
+            sources: json!([]),
+            networks: json!([]),
+            enforcement: "Enforce",
+            proof_interval: "1s",
+            certificates: None,
+        }
     }
 
     /// conftool's etcd, gdnsd, and this datacenter's Prometheus.
@@ -100,7 +114,7 @@ impl Truth {
                 "url": edge.prometheus(datacenter), "interval": "500ms",
             }}));
         }
-        Self { sources, networks: json!(networks), enforcement: "Enforce", certificates: None }
+        Self { sources, networks: json!(networks), enforcement: "Enforce", proof_interval: "1s", certificates: None }
     }
 }
 
@@ -232,7 +246,7 @@ impl Operator {
                 "verbs": ["CREATE", "UPDATE", "DELETE"],
             }],
             "enforcement": truth.enforcement,
-            "controller": {"namespace": NAMESPACE, "proofInterval": "1s", "registration": {
+            "controller": {"namespace": NAMESPACE, "proofInterval": truth.proof_interval, "registration": {
                 "failurePolicy": if truth.enforcement == "Warn" { "Ignore" } else { "Fail" },
                 "excludedNamespaces": ["kube-system", NAMESPACE], "url": self.url(), "caBundle": self.ca_bundle,
             }, "certificates": certificates},
