@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -30,10 +29,8 @@ pub type Files = Vec<(String, Vec<u8>)>;
 pub struct Mount {
     folder: PathBuf,
     count: AtomicU64,
-    shown: Mutex<Option<Files>>,
+    shown: Mutex<Files>,
     held: AtomicBool,
-    stop: AtomicBool,
-    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Mount {
@@ -43,37 +40,36 @@ impl Mount {
     /// If the folder cannot be made.
     pub fn start(datacenter: &Datacenter, namespace: &str, secret: &str, folder: PathBuf) -> Result<Arc<Self>> {
         fs::create_dir_all(&folder).context("cannot make a folder to mount into")?;
-        let this = Arc::new(Self {
-            folder,
-            count: AtomicU64::new(0),
-            shown: Mutex::default(),
-            held: AtomicBool::new(false),
-            stop: AtomicBool::new(false),
-            thread: Mutex::default(),
-        });
+        let this =
+            Arc::new(Self { folder, count: AtomicU64::new(0), shown: Mutex::default(), held: AtomicBool::new(false) });
         let mut get = datacenter.command(Who::Admin, "kubectl");
         get.args(["-n", namespace, "get", "secret", secret, "-o", "json"]);
-        let follower = Arc::clone(&this);
-        let thread = std::thread::spawn(move || {
-            while !follower.stop.load(Ordering::Relaxed) {
-                if !follower.held.load(Ordering::Relaxed) {
-                    follower.follow(&mut get);
+        // It does not hold what it follows for: with the last owner, it ends.
+        let follower = Arc::downgrade(&this);
+        std::thread::spawn(move || {
+            while let Some(mount) = follower.upgrade() {
+                // The folder goes with the run.
+                if mount.follow(&mut get).is_err() {
+                    return;
                 }
+                drop(mount);
                 std::thread::sleep(PERIOD);
             }
         });
-        *this.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         Ok(this)
     }
 
-    fn follow(&self, get: &mut Command) {
-        let Ok(output) = run(get) else { return };
-        let Some(files) = output.ok().then(|| files(&output.stdout)).flatten() else { return };
-        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if shown.as_ref() != Some(&files) && !self.held.load(Ordering::Relaxed) && self.show(files).is_err() {
-            // The folder goes with the run.
-            self.stop.store(true, Ordering::Relaxed);
+    /// Shows what the Secret holds now, if that is another.
+    fn follow(&self, get: &mut Command) -> Result<()> {
+        if self.held.load(Ordering::Relaxed) {
+            return Ok(());
         }
+        let Ok(output) = run(get) else { return Ok(()) };
+        let Some(files) = output.ok().then(|| files(&output.stdout)).flatten() else { return Ok(()) };
+        if self.shown() == files || self.held.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.show(files)
     }
 
     /// Shows these files from now on, whatever the Secret says, until [`Mount::release`].
@@ -92,7 +88,7 @@ impl Mount {
 
     /// What is shown now.
     pub fn shown(&self) -> Files {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default()
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn show(&self, files: Files) -> Result<()> {
@@ -106,14 +102,8 @@ impl Mount {
         let next = self.folder.join("..data_tmp");
         link(Path::new(&dated), &next)?;
         fs::rename(&next, self.folder.join("..data")).context("cannot swap the mounted folder")?;
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(files);
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = files;
         Ok(())
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
     }
 }
 
