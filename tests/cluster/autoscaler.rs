@@ -11,13 +11,11 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
-use poolguard_harness::command::Output;
-use poolguard_harness::datacenter::{Controllers, Datacenter, Who};
-use poolguard_harness::services;
+use poolguard_harness::datacenter::{Controllers, Datacenter};
 use poolguard_harness::wait::wait_for;
 use serde_json::{Value, json};
 
-use crate::scenario::{Alone, SOON, with_spec};
+use crate::scenario::{Alone, SOON};
 
 const NAME: &str = "scaled";
 const METRIC: &str = "waiting";
@@ -92,31 +90,13 @@ fn json_body(value: &Value) -> impl IntoResponse + use<> {
 
 #[test]
 fn an_autoscaler_goes_to_zero_after_the_depool_and_not_before() {
-    let Alone { datacenter, operator, .. } = &Alone::start(Controllers::Apart);
-    let metrics = Metrics::serve(datacenter);
-    services::namespace(datacenter, NAME).expect("a namespace");
-    services::install(datacenter, "helm3", NAME, NAME, "main").expect("the example chart");
-    let deployer = |arguments: &[&str]| -> Output {
-        let mut all = vec!["-n", NAME];
-        all.extend(arguments);
-        datacenter.call(Who::Deployer, "kubectl", &all).expect("kubectl starts")
-    };
-    let declared = |pooled: &str| {
-        let lines = format!(
-            "selector: {{matchLabels: {{app: {NAME}, routed_via: production}}}}\n  evidence: [{{name: switch, declared: {{pooledIn: [{pooled}]}}}}]"
-        );
-        datacenter
-            .apply_as(Who::Deployer, &with_spec(NAME, &lines))
-            .expect("kubectl starts")
-            .success()
-            .expect("a ServicePooling");
-    };
-    declared("eqiad");
-    services::ready(datacenter, NAME).expect("ready pods");
-    deployer(&["wait", "servicepooling", NAME, "--for=condition=Guarded", "--timeout=60s"]).success().expect("guarded");
+    let alone = Alone::start(Controllers::Apart);
+    let metrics = Metrics::serve(&alone.datacenter);
+    alone.guarded(NAME);
+    let deployer = |arguments: &[&str]| alone.kubectl(NAME, arguments);
 
     let main = format!("{NAME}-main");
-    let refused = operator.refused_in(NAME).expect("the metric");
+    let refused = alone.operator.refused_in(NAME).expect("the metric");
     let to_zero = json!({"spec": {
         "minReplicas": 0,
         "metrics": [{"type": "External", "external": {"metric": {"name": METRIC}, "target": {"type": "AverageValue", "averageValue": "1"}}}],
@@ -132,11 +112,11 @@ fn an_autoscaler_goes_to_zero_after_the_depool_and_not_before() {
         Ok(())
     })
     .expect("a refusal");
-    assert!(operator.refused_in(NAME).expect("the metric") > refused, "the webhook did not count it");
+    assert!(alone.operator.refused_in(NAME).expect("the metric") > refused, "the webhook did not count it");
     let replicas = || deployer(&["get", "deployment", &main, "-o", "jsonpath={.spec.replicas}"]).success();
     assert_eq!(replicas().expect("the Deployment"), "2");
 
-    declared("codfw");
+    alone.declare(NAME, "codfw");
     let becomes = |expected: &str| {
         wait_for(&format!("the autoscaler to want {expected}"), SOON, || {
             let found = replicas()?;

@@ -15,14 +15,13 @@ use poolguard_harness::datacenter::{Controllers, Datacenter, Who};
 use poolguard_harness::http::get;
 use poolguard_harness::mount::{Files, Mount};
 use poolguard_harness::operator::{Operator, Truth};
-use poolguard_harness::services;
 use poolguard_harness::wait::wait_for;
 use rcgen::{CertificateParams, Issuer, KeyPair};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use crate::scenario::{Alone, SOON, with_spec};
+use crate::scenario::{Alone, SOON};
 
 const NAME: &str = "rotated";
 const MAIN: &str = "rotated-main";
@@ -168,7 +167,7 @@ fn review(deployment: &Value) -> Value {
     }})
 }
 
-/// A pair of somebody: by an authority of `secret`, for `name`, valid `days` from now or until that many days ago.
+/// A pair for `name` by the authority of this Secret, which may have ended long ago.
 fn pair(authority: &Value, name: &str, ended: bool) -> Files {
     let text = |key: &str| {
         let data = serde_json::from_value::<k8s_openapi::ByteString>(authority["data"][key].clone()).expect("data");
@@ -192,15 +191,9 @@ fn pair(authority: &Value, name: &str, ended: bool) -> Files {
 fn certificates_are_made_and_rotated_and_no_call_fails_while_there_is_a_valid_pair() {
     let certificates = json!({"authorityValidity": "60s", "servingValidity": "24s", "overlap": "4s"});
     let truth = Truth { certificates: Some(certificates), ..Truth::nothing() };
-    let Alone { datacenter, operator, .. } = &Alone::with(Controllers::Apart, &truth);
-    services::namespace(datacenter, NAME).expect("a namespace");
-    services::install(datacenter, "helm3", NAME, NAME, "main").expect("the example chart");
-    let selector = format!("selector: {{matchLabels: {{app: {NAME}, routed_via: production}}}}");
-    let served = "evidence: [{name: switch, declared: {pooledIn: [eqiad]}}]";
-    datacenter.apply(&with_spec(NAME, &format!("{selector}\n  {served}"))).expect("a ServicePooling");
-    services::ready(datacenter, NAME).expect("ready pods");
-    let wait = ["-n", NAME, "wait", "servicepooling", NAME, "--for=condition=Guarded", "--timeout=90s"];
-    datacenter.kubectl(&wait).and_then(|output| output.success()).expect("guarded");
+    let alone = Alone::with(Controllers::Apart, &truth);
+    let Alone { datacenter, operator, .. } = &alone;
+    alone.guarded(NAME);
 
     let load = Load::start(datacenter, operator);
     let mount = operator.mount().expect("a mounted certificate");
@@ -239,6 +232,14 @@ fn spoil(datacenter: &Datacenter, operator: &Operator, mount: &Mount, load: &Loa
         content.truncate(content.len() / 2);
         content
     };
+    let becomes = |usable: bool, what: &str| {
+        wait_for(what, SOON, || {
+            let says = operator.metric("webhook", "poolguard_tls_pair_usable", &[])?;
+            anyhow::ensure!((says > 0.5) == usable, "it says {says}");
+            Ok(())
+        })
+        .expect("the metric");
+    };
     let other = |_| KeyPair::generate().expect("a key").serialize_pem().into_bytes();
     for (what, files) in [
         ("a half-written certificate", with("tls.crt", &half)),
@@ -248,21 +249,11 @@ fn spoil(datacenter: &Datacenter, operator: &Operator, mount: &Mount, load: &Loa
         ("a certificate for another name", pair(&authority(), "other.example", false)),
     ] {
         mount.hold(files).expect("mounted");
-        wait_for(&format!("the metric to tell of {what}"), SOON, || {
-            let usable = operator.metric("webhook", "poolguard_tls_pair_usable", &[])?;
-            anyhow::ensure!(usable < 0.5, "it says {usable}");
-            Ok(())
-        })
-        .expect("a loud metric");
+        becomes(false, &format!("the metric to tell of {what}"));
         let ready = get(operator.metrics_port("webhook"), "/readyz").expect("an answer");
         assert_eq!(ready.status, 200, "{what}: what is served is still good: {}", ready.body);
         mount.release();
-        wait_for(&format!("recovery from {what}"), SOON, || {
-            let usable = operator.metric("webhook", "poolguard_tls_pair_usable", &[])?;
-            anyhow::ensure!(usable > 0.5, "it says {usable}");
-            Ok(())
-        })
-        .expect("recovery");
+        becomes(true, &format!("recovery from {what}"));
         load.check(what);
     }
 }

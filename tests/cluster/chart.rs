@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use poolguard_harness::chart;
 use poolguard_harness::datacenter::{Controllers, Datacenter, Who};
 use poolguard_harness::fleet;
 use serde_yaml_ng::Value;
@@ -16,13 +17,9 @@ const NAMESPACE: &str = "poolguard";
 /// Where everything is installed: nothing but `restricted` pods get in.
 const RESTRICTED: &str = "pod-security.kubernetes.io/enforce=restricted";
 
-fn chart() -> PathBuf {
-    poolguard_harness::root().join("charts/poolguard")
-}
-
 /// The sets of values, by name.
 fn sets() -> Vec<(String, PathBuf)> {
-    let entries = fs::read_dir(chart().join("ci")).expect("the folder ci");
+    let entries = fs::read_dir(chart::folder().join("ci")).expect("the folder ci");
     let mut sets: Vec<(String, PathBuf)> = entries
         .map(|entry| entry.expect("an entry").path())
         .map(|path| (path.file_stem().expect("a name").to_string_lossy().into_owned(), path))
@@ -34,15 +31,8 @@ fn sets() -> Vec<(String, PathBuf)> {
     sets
 }
 
-/// A version of Kubernetes that this Helm may believe to render for.
-fn version(datacenter: &Datacenter) -> String {
-    let told = datacenter.kubectl(&["version", "-o", "json"]).expect("kubectl").success().expect("a version");
-    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
-    told["serverVersion"]["gitVersion"].as_str().expect("a version").to_owned()
-}
-
 fn helm(datacenter: &Datacenter, program: &str, arguments: &[&str]) -> String {
-    let chart = chart();
+    let chart = chart::folder();
     let arguments: Vec<&str> =
         arguments.iter().map(|word| if *word == "CHART" { chart.to_str().expect("a path") } else { word }).collect();
     datacenter.call(Who::Admin, program, &arguments).expect("helm starts").success().expect("helm succeeds")
@@ -50,11 +40,8 @@ fn helm(datacenter: &Datacenter, program: &str, arguments: &[&str]) -> String {
 
 /// What `helm template` renders, hooks and tests included.
 fn rendered(datacenter: &Datacenter, program: &str, values: &Path) -> String {
-    let values = values.to_string_lossy();
-    let version = version(datacenter);
-    let arguments =
-        ["template", "poolguard", "CHART", "--namespace", NAMESPACE, "--kube-version", &version, "--values", &values];
-    helm(datacenter, program, &arguments)
+    let arguments = ["--values", &values.to_string_lossy()];
+    chart::template(datacenter, program, &arguments).expect("helm starts").success().expect("helm succeeds")
 }
 
 fn objects(rendered: &str) -> Vec<Value> {
@@ -82,7 +69,7 @@ fn every_set_of_values_is_linted_taken_by_the_api_server_and_installed_by_both_h
     let kubectl = |arguments: &[&str]| datacenter.kubectl(arguments).expect("kubectl").success().expect("it succeeds");
     kubectl(&["create", "namespace", NAMESPACE]);
     kubectl(&["label", "namespace", NAMESPACE, RESTRICTED]);
-    let version = version(datacenter);
+    let version = datacenter.version().expect("a version");
     for (name, file) in sets() {
         let values = file.to_string_lossy();
         helm(datacenter, "helm3", &["lint", "--strict", "--kube-version", &version, "CHART", "--values", &values]);

@@ -7,7 +7,6 @@ use std::process::Command;
 use poolguard_harness::command::{Output, run};
 use poolguard_harness::datacenter::{Controllers, Datacenter, Who};
 use poolguard_harness::operator::{NAMESPACE, Operator, Truth};
-use poolguard_harness::pki::{Credential, kubeconfig};
 use poolguard_harness::services;
 use poolguard_harness::wait::wait_for;
 use serde_json::json;
@@ -45,10 +44,7 @@ fn nothing_that_is_applied_changes_under_its_owners_feet_and_its_health_can_be_r
     let file = file.to_string_lossy();
     let as_owner = ["--server-side", "--force-conflicts", "--field-manager=gitops", "-f", &file];
     kubectl(datacenter, &[&["apply"][..], &as_owner].concat());
-    kubectl(
-        datacenter,
-        &["-n", SERVICE, "wait", "servicepooling", SERVICE, "--for=condition=Guarded", "--timeout=60s"],
-    );
+    services::guarded(datacenter, SERVICE).expect("guarded");
     // The authority goes, and comes back by its own manager.
     let entries = poolguard_policy::doors::ENTRIES.len();
     let every: Vec<String> = (0..entries)
@@ -65,10 +61,7 @@ fn nothing_that_is_applied_changes_under_its_owners_feet_and_its_health_can_be_r
         Ok(())
     })
     .expect("an authority");
-    kubectl(
-        datacenter,
-        &["-n", SERVICE, "wait", "servicepooling", SERVICE, "--for=condition=Guarded", "--timeout=60s"],
-    );
+    services::guarded(datacenter, SERVICE).expect("guarded");
     let label = kubectl(datacenter, &["get", "namespace", SERVICE, "-o", "jsonpath={.metadata.labels}"]);
     assert!(label.contains("poolguard.dev/protected") && label.contains("team"), "{label}");
     // After all that, the owner finds nothing to change.
@@ -118,10 +111,8 @@ fn tested(datacenter: &Datacenter, operator: &Operator) {
     let rights: Vec<&str> = hooks.split("\n---").filter(ours).collect();
     assert_eq!(rights.len(), 3, "an account, a role and a binding: {hooks}");
     datacenter.apply(&rights.join("\n---")).expect("the rights");
-    let token = kubectl(datacenter, &["-n", NAMESPACE, "create", "token", "poolguard-test"]);
     let file = datacenter.folder.join("test.kubeconfig");
-    let credential = Credential::Token(token.trim().to_owned());
-    kubeconfig(&file, &datacenter.server, &datacenter.authority(), &credential).expect("a kubeconfig");
+    datacenter.account(NAMESPACE, "poolguard-test", &file).expect("a kubeconfig");
     assert!(hooks.contains("args: [check-guard, --canary-namespace=poolguard-canary]"), "{hooks}");
     let check = |within: &str| {
         let mut command = Command::new(binary());

@@ -2,27 +2,21 @@
 
 use std::process::Command;
 
-use poolguard_harness::command::run;
-use poolguard_harness::datacenter::Who;
+use poolguard_harness::chart;
+use poolguard_harness::command::{Output, run};
 
 use crate::scenario::{Scenario, binary};
-
-fn chart() -> String {
-    poolguard_harness::root().join("charts/poolguard").to_string_lossy().into_owned()
-}
 
 /// One source of truth: as much as is required.
 const SOURCE: &str = "sources[0].name=conftool,sources[0].conftool.endpoints={https://conf1001.example:4001}";
 
 /// What `helm template` says about these values.
-fn render(scenario: &Scenario, values: &[&str]) -> poolguard_harness::command::Output {
-    let chart = chart();
-    let mut arguments =
-        vec!["template", "poolguard", &chart, "--namespace", "poolguard", "--kube-version", "1.36.3", "--skip-tests"];
+fn render(scenario: &Scenario, values: &[&str]) -> Output {
+    let mut arguments = vec!["--skip-tests"];
     for value in values {
         arguments.extend(["--set", value]);
     }
-    scenario.datacenter().call(Who::Admin, "helm3", &arguments).expect("helm starts")
+    chart::template(scenario.datacenter(), "helm3", &arguments).expect("helm starts")
 }
 
 #[test]

@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use k8s_openapi::ByteString;
-use poolguard_harness::datacenter::{Controllers, Datacenter, Who};
-use poolguard_harness::services;
+use poolguard_harness::datacenter::{Controllers, Datacenter};
 use poolguard_harness::wait::wait_for;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use crate::scenario::{Alone, SOON, with_spec};
+use crate::scenario::{Alone, SOON};
 
 const NAME: &str = "crowded";
 const SILENT: usize = 10_000;
@@ -55,27 +54,18 @@ fn closed(socket: &mut TcpStream) -> bool {
 
 #[test]
 fn ten_thousand_connections_that_say_nothing_keep_nobody_out() {
-    let Alone { datacenter, operator, .. } = &Alone::start(Controllers::Apart);
-    services::namespace(datacenter, NAME).expect("a namespace");
-    services::install(datacenter, "helm3", NAME, NAME, "main").expect("the example chart");
-    let lines = format!(
-        "selector: {{matchLabels: {{app: {NAME}, routed_via: production}}}}\n  evidence: [{{name: switch, declared: {{pooledIn: [eqiad]}}}}]"
-    );
-    datacenter.apply(&with_spec(NAME, &lines)).expect("a ServicePooling");
-    services::ready(datacenter, NAME).expect("ready pods");
-    let deployer = |arguments: &[&str]| {
-        datacenter.call(Who::Deployer, "kubectl", &[&["-n", NAME], arguments].concat()).expect("kubectl starts")
-    };
-    deployer(&["wait", "servicepooling", NAME, "--for=condition=Guarded", "--timeout=60s"]).success().expect("guarded");
+    let alone = Alone::start(Controllers::Apart);
+    alone.guarded(NAME);
+    let (operator, deployer) = (&alone.operator, |arguments: &[&str]| alone.kubectl(NAME, arguments));
 
     let port = operator.webhook_port();
-    let trust = trust(datacenter);
+    let trust = trust(&alone.datacenter);
     let opened = Instant::now();
     let mut silent: Vec<TcpStream> =
         (0..SILENT).map(|_| TcpStream::connect(("127.0.0.1", port)).expect("a connection")).collect();
     let slow: Vec<_> = (0..SLOW).map(|_| half_a_request(port, &trust).expect("half a request")).collect();
     eprintln!("  {SILENT} silent and {SLOW} slow connections after {:.1?}", opened.elapsed());
-    let open = silent.iter_mut().filter_map(|socket| (!closed(socket)).then_some(())).count();
+    let open = silent.iter_mut().map(closed).filter(|closed| !closed).count();
     assert!(open > SILENT / 2, "only {open} are still open: nothing is tried");
 
     let refused = operator.refused_in(NAME).expect("the metric");
@@ -89,11 +79,11 @@ fn ten_thousand_connections_that_say_nothing_keep_nobody_out() {
     assert!(operator.refused_in(NAME).expect("the metric") > refused + 9.5, "the webhook did not count them");
     deployer(&["scale", "deployment", &main, "--replicas=3"]).success().expect("ordinary work goes on");
 
-    let recovered = |all: &mut Vec<TcpStream>| all.retain_mut(|socket| !closed(socket));
+    let forget_closed = |all: &mut Vec<TcpStream>| all.retain_mut(|socket| !closed(socket));
     let mut sockets: Vec<TcpStream> = slow.iter().map(|stream| stream.sock.try_clone().expect("a socket")).collect();
     wait_for("all of them to be closed", SOON, || {
-        recovered(&mut silent);
-        recovered(&mut sockets);
+        forget_closed(&mut silent);
+        forget_closed(&mut sockets);
         anyhow::ensure!(silent.is_empty() && sockets.is_empty(), "{} and {} are open", silent.len(), sockets.len());
         Ok(())
     })

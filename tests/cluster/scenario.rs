@@ -44,6 +44,28 @@ impl Alone {
         let operator = Operator::install_with(&datacenter, truth, binary()).expect("poolguard");
         Self { datacenter, operator, _ports }
     }
+
+    /// A service with the example chart, release `main`, that is declared to be pooled in eqiad only, and guarded.
+    pub fn guarded(&self, name: &str) {
+        services::namespace(&self.datacenter, name).expect("a namespace");
+        services::install(&self.datacenter, "helm3", name, name, "main").expect("the example chart");
+        self.declare(name, "eqiad");
+        services::ready(&self.datacenter, name).expect("ready pods");
+        services::guarded(&self.datacenter, name).expect("guarded");
+    }
+
+    /// Declares, as a deployer, where such a service is pooled.
+    pub fn declare(&self, name: &str, pooled_in: &str) {
+        let evidence = format!("evidence: [{{name: switch, declared: {{pooledIn: [{pooled_in}]}}}}]");
+        let lines = format!("selector: {{matchLabels: {{app: {name}, routed_via: production}}}}\n  {evidence}");
+        let applied = self.datacenter.apply_as(Who::Deployer, &with_spec(name, &lines));
+        applied.and_then(Output::success).expect("a ServicePooling");
+    }
+
+    /// `kubectl` as a deployer, in a service's namespace.
+    pub fn kubectl(&self, name: &str, arguments: &[&str]) -> Output {
+        self.datacenter.call(Who::Deployer, "kubectl", &[&["-n", name], arguments].concat()).expect("kubectl starts")
+    }
 }
 
 /// One datacenter that nobody has installed anything in.

@@ -4,14 +4,13 @@
 use std::process::Command;
 use std::time::Duration;
 
+use poolguard_harness::chart;
 use poolguard_harness::command::{Output, run};
 use poolguard_harness::datacenter::{Controllers, Datacenter, Who};
 use poolguard_harness::operator::{NAMESPACE, Operator, Truth};
-use poolguard_harness::pki::{Credential, kubeconfig};
-use poolguard_harness::services;
 use poolguard_harness::wait::wait_for;
 
-use crate::scenario::{Alone, SOON, binary, with_spec};
+use crate::scenario::{Alone, SOON, binary};
 
 const NAME: &str = "left";
 /// How soon everything can be deleted again.
@@ -27,10 +26,7 @@ enum Before {
 /// What the Job of the chart's hook does, by its ServiceAccount.
 fn hook(datacenter: &Datacenter, arguments: &[&str]) -> Output {
     let file = datacenter.folder.join("uninstall.kubeconfig");
-    let account = ["-n", NAMESPACE, "create", "token", "poolguard-uninstall"];
-    let token = datacenter.kubectl(&account).and_then(|output| output.success()).expect("a token");
-    let credential = Credential::Token(token.trim().to_owned());
-    kubeconfig(&file, &datacenter.server, &datacenter.authority(), &credential).expect("a kubeconfig");
+    datacenter.account(NAMESPACE, "poolguard-uninstall", &file).expect("a kubeconfig");
     let mut command = Command::new(binary());
     command.env_clear().env("KUBECONFIG", file).arg("uninstall").args(arguments);
     run(&mut command).expect("it starts")
@@ -38,24 +34,9 @@ fn hook(datacenter: &Datacenter, arguments: &[&str]) -> Output {
 
 /// The identity of the hook, as the chart renders it inside a cluster.
 fn identity(datacenter: &Datacenter) {
-    let chart = poolguard_harness::root().join("charts/poolguard");
-    let rendered = datacenter
-        .call(
-            Who::Admin,
-            "helm3",
-            &[
-                "template",
-                "poolguard",
-                &chart.to_string_lossy(),
-                "--namespace",
-                NAMESPACE,
-                "--kube-version=1.36.3",
-                "--set=datacenter=eqiad,declaredOnly=true",
-                "--show-only=templates/uninstall.yaml",
-            ],
-        )
-        .and_then(|output| output.success())
-        .expect("a rendering");
+    let shown = ["--set=datacenter=eqiad,declaredOnly=true", "--show-only=templates/uninstall.yaml"];
+    let rendered =
+        chart::template(datacenter, "helm3", &shown).and_then(|output| output.success()).expect("a rendering");
     let all: Vec<&str> = rendered.split("\n---").filter(|one| !one.contains("\nkind: Job")).collect();
     assert_eq!(all.len(), 3, "{rendered}");
     datacenter.apply(&all.join("\n---")).expect("the hook's identity");
@@ -63,14 +44,8 @@ fn identity(datacenter: &Datacenter) {
 
 #[test]
 fn it_goes_only_when_it_is_meant_and_leaves_nothing_locked() {
-    let Alone { datacenter, operator, .. } = &Alone::start(Controllers::Apart);
-    services::namespace(datacenter, NAME).expect("a namespace");
-    let pooling = with_spec(
-        NAME,
-        &format!(
-            "selector: {{matchLabels: {{app: {NAME}, routed_via: production}}}}\n  evidence: [{{name: switch, declared: {{pooledIn: [eqiad]}}}}]"
-        ),
-    );
+    let alone = Alone::start(Controllers::Apart);
+    let datacenter = &alone.datacenter;
     let rounds = [
         ("helm3", Before::Alive),
         ("helm4", Before::Dead),
@@ -80,14 +55,10 @@ fn it_goes_only_when_it_is_meant_and_leaves_nothing_locked() {
     ];
     let mut further = None;
     for (helm, before) in rounds {
-        let operator = further.as_ref().unwrap_or(operator);
-        services::install(datacenter, "helm3", NAME, NAME, "main").expect("the example chart");
-        datacenter.apply(&pooling).expect("a ServicePooling");
-        services::ready(datacenter, NAME).expect("ready pods");
-        let wait = ["-n", NAME, "wait", "servicepooling", NAME, "--for=condition=Guarded", "--timeout=60s"];
-        datacenter.kubectl(&wait).and_then(|output| output.success()).expect("guarded");
+        let operator = further.as_ref().unwrap_or(&alone.operator);
+        alone.guarded(NAME);
         wait_for("the guard", SOON, || {
-            let output = delete(datacenter, "deployment", &["--dry-run=server"]);
+            let output = delete(&alone, "deployment", &["--dry-run=server"]);
             anyhow::ensure!(output.text().contains("serves live traffic"), "{}", output.text());
             Ok(())
         })
@@ -102,12 +73,12 @@ fn it_goes_only_when_it_is_meant_and_leaves_nothing_locked() {
             "{}",
             output.text()
         );
-        assert!(!delete(datacenter, "ingress", &[]).ok(), "the guard is still closed");
+        assert!(!delete(&alone, "ingress", &[]).ok(), "the guard is still closed");
 
         leave(datacenter, operator, helm, before);
         wait_for("everything to be deletable again", OUT, || {
             for kind in ["ingress", "deployment", "servicepooling"] {
-                let output = delete(datacenter, kind, &["--ignore-not-found", "--wait=false"]);
+                let output = delete(&alone, kind, &["--ignore-not-found", "--wait=false"]);
                 anyhow::ensure!(output.ok(), "{}", output.text());
             }
             Ok(())
@@ -119,11 +90,9 @@ fn it_goes_only_when_it_is_meant_and_leaves_nothing_locked() {
     }
 }
 
-fn delete(datacenter: &Datacenter, kind: &str, further: &[&str]) -> Output {
+fn delete(alone: &Alone, kind: &str, further: &[&str]) -> Output {
     let name = if kind == "servicepooling" { NAME } else { "left-main" };
-    datacenter
-        .call(Who::Deployer, "kubectl", &[&["-n", NAME, "delete", kind, name], further].concat())
-        .expect("kubectl starts")
+    alone.kubectl(NAME, &[&["delete", kind, name], further].concat())
 }
 
 /// As the documentation says.

@@ -16,8 +16,8 @@ impl std::fmt::Debug for Dice {
     }
 }
 
-/// Checks a law as often as told, or a share of that where `PROPTEST_CASES` is below its usual 256; a failure prints the bytes that it shrank to, and no file keeps them. One function for all laws,
-/// and not a macro, so that they compile fast.
+/// Checks a law as often as told, or a share of that where `PROPTEST_CASES` is below its usual 256; a failure prints the bytes
+/// that it shrank to, and no file keeps them. One function for all laws, and not a macro, so that they compile fast.
 ///
 /// # Panics
 /// If it does not hold.

@@ -310,6 +310,24 @@ impl Datacenter {
         Ok(())
     }
 
+    /// The version of its Kubernetes, such as `v1.36.3`.
+    ///
+    /// # Errors
+    /// If it does not tell.
+    pub fn version(&self) -> Result<String> {
+        let told: serde_json::Value = serde_json::from_str(&self.kubectl(&["version", "-o", "json"])?.success()?)?;
+        Ok(told["serverVersion"]["gitVersion"].as_str().context("it tells no version")?.to_owned())
+    }
+
+    /// Writes a kubeconfig for a ServiceAccount, with a token for a day.
+    ///
+    /// # Errors
+    /// If there is no such account, or the file cannot be written.
+    pub fn account(&self, namespace: &str, account: &str, file: &Path) -> Result<()> {
+        let token = self.kubectl(&["-n", namespace, "create", "token", account, "--duration=24h"])?.success()?;
+        kubeconfig(file, &self.server, &self.authority(), &Credential::Token(token.trim().to_owned()))
+    }
+
     /// What `kubectl get ARGUMENTS -o json` says.
     ///
     /// # Errors

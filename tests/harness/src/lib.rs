@@ -3,9 +3,10 @@
 //!
 //! In reading order: [`command`] runs one program, [`wait`] waits for a condition, [`http`] asks one thing; [`programs`], [`conftool`] and [`debian`] bring
 //! what is missing; [`run`] owns the processes and the folder of a run, [`ports`] and [`pki`] serve it; [`datacenter`] is one control
-//! plane, [`fleet`] both and conftool's etcd, [`etcd`] one that can be broken, [`edge`] gdnsd and Prometheus around them; [`operator`] is Poolguard beside a control plane, [`mount`] its certificate as a kubelet shows it, [`services`] the examples, [`lists`] what must be refused and what must pass, [`values`] what may be set in the chart.
+//! plane, [`fleet`] both and conftool's etcd, [`etcd`] one that can be broken, [`edge`] gdnsd and Prometheus around them; [`chart`] is what people install, [`operator`] Poolguard beside a control plane, [`mount`] its certificate as a kubelet shows it, [`services`] the examples, [`lists`] what must be refused and what must pass, [`values`] what may be set in the chart.
 //!
 //! Never: a client library. Everything is done with the programs that people use, so that what works here works for them.
+pub mod chart;
 pub mod command;
 pub mod conftool;
 pub mod datacenter;

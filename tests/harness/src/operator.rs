@@ -13,12 +13,13 @@ use base64::prelude::BASE64_STANDARD as BASE64;
 
 use serde_json::{Value, json};
 
+use crate::chart;
 use crate::datacenter::{Datacenter, Who};
 use crate::edge::Edge;
 use crate::edge::addresses::{CLIENTS, NETWORKS};
 use crate::http::get;
 use crate::mount::Mount;
-use crate::pki::{Authority, Credential, Subject, kubeconfig};
+use crate::pki::{Authority, Subject};
 use crate::ports::Ports;
 use crate::wait::wait_for;
 
@@ -181,7 +182,7 @@ impl Operator {
                 &[
                     "install",
                     "poolguard",
-                    &crate::root().join("charts/poolguard").to_string_lossy(),
+                    &chart::folder().to_string_lossy(),
                     "--namespace",
                     NAMESPACE,
                     "--create-namespace",
@@ -222,11 +223,8 @@ impl Operator {
     }
 
     fn configure(&self, datacenter: &Datacenter, process: &str, truth: &Truth) -> Result<()> {
-        let account = format!("poolguard-{process}");
-        let token = datacenter.kubectl(&["-n", NAMESPACE, "create", "token", &account, "--duration=24h"])?.success()?;
-        let credential = Credential::Token(token.trim().to_owned());
         let file = self.folder.join(format!("{process}.kubeconfig"));
-        kubeconfig(&file, &datacenter.server, &datacenter.authority(), &credential)?;
+        datacenter.account(NAMESPACE, &format!("poolguard-{process}"), &file)?;
         let certificates = truth.certificates.clone().map(|mut certificates| {
             certificates["names"] = json!(["127.0.0.1"]);
             certificates
@@ -371,7 +369,7 @@ impl Operator {
     /// # Errors
     /// If `helm` fails.
     pub fn upgrade(&self, datacenter: &Datacenter, further: &[&str]) -> Result<()> {
-        let chart = crate::root().join("charts/poolguard");
+        let chart = chart::folder();
         let arguments = ["upgrade", "poolguard", &chart.to_string_lossy(), "-n", NAMESPACE, "--reuse-values"];
         datacenter.call(Who::Admin, "helm3", &[&arguments[..], further].concat())?.success()?;
         Ok(())

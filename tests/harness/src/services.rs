@@ -162,16 +162,16 @@ pub fn guard(datacenter: &Datacenter, service: &Service) -> Result<()> {
     datacenter.apply_file(&crate::root().join(format!("examples/services/{}.yaml", service.name)))
 }
 
-/// Waits until the `ServicePooling` of a service says that it is guarded.
+/// Waits until the `ServicePooling` of a service, in a namespace of the same name, says that it is guarded.
 ///
 /// # Errors
 /// After a minute.
-pub fn guarded(datacenter: &Datacenter, service: &Service) -> Result<()> {
-    let name = format!("servicepooling/{}", service.name);
+pub fn guarded(datacenter: &Datacenter, service: &str) -> Result<()> {
+    let name = format!("servicepooling/{service}");
     datacenter
-        .kubectl(&["-n", service.name, "wait", &name, "--for=condition=Guarded", "--timeout=60s"])?
+        .kubectl(&["-n", service, "wait", &name, "--for=condition=Guarded", "--timeout=60s"])?
         .success()
-        .with_context(|| format!("{} of {} is not guarded", service.name, datacenter.name))?;
+        .with_context(|| format!("{service} of {} is not guarded", datacenter.name))?;
     Ok(())
 }
 
@@ -189,7 +189,7 @@ pub fn populate(datacenter: &Datacenter, poolguard: bool) -> Result<()> {
     for service in &SERVICES {
         ready(datacenter, service.name)?;
         if poolguard {
-            guarded(datacenter, service)?;
+            guarded(datacenter, service.name)?;
         }
     }
     Ok(())

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use poolguard_harness::chart;
 use poolguard_harness::datacenter::{Datacenter, Who};
 use poolguard_harness::fleet::Fleet;
 use poolguard_harness::wait::wait_for;
@@ -67,27 +68,13 @@ fn register(datacenter: &Datacenter, receiver: &Receiver) -> Result<()> {
     let values = datacenter.folder.join("recorder.json");
     let workloads = poolguard_harness::operator::custom_workloads();
     let settings = json!({
-        "datacenter": datacenter.name, "customWorkloads": workloads,
+        "datacenter": datacenter.name, "declaredOnly": true, "customWorkloads": workloads,
+        "certificates": {"source": "Provided"},
         "webhook": {"url": receiver.url, "caBundle": receiver.authority},
     });
     fs::write(&values, settings.to_string()).context("cannot write the chart's values")?;
-    let chart = poolguard_harness::root().join("charts/poolguard");
-    let rendered = datacenter
-        .call(
-            Who::Admin,
-            "helm3",
-            &[
-                "template",
-                "poolguard",
-                &chart.to_string_lossy(),
-                "--namespace=poolguard",
-                "--show-only=templates/webhookconfiguration.yaml",
-                "--kube-version=1.33.0",
-                "--values",
-                &values.to_string_lossy(),
-            ],
-        )?
-        .success()?;
+    let shown = ["--show-only=templates/webhookconfiguration.yaml", "--values", &values.to_string_lossy()];
+    let rendered = chart::template(datacenter, "helm3", &shown)?.success()?;
     let file = datacenter.folder.join("registration.yaml");
     fs::write(&file, rendered).context("cannot write the registration")?;
     let read = datacenter.kubectl(&["create", "--dry-run=client", "-o", "json", "-f", &file.to_string_lossy()])?;
