@@ -3,11 +3,10 @@
 //!
 //! Never: without being told to, while services are guarded.
 
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use kube::api::{Api, DeleteParams, ListParams};
 use kube::{Client, ResourceExt};
 use thiserror::Error;
-
-use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 
 use crate::api::ServicePooling;
 

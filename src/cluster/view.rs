@@ -3,7 +3,7 @@
 //! Never believed while it is not whole, or has heard nothing for too long: [`View::doubts`] says so. A watch that ends is
 //! begun again; a list that fails keeps what was known.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(crate) struct View {
     state: RwLock<State>,
     /// Each `ServicePooling` that decodes, whole.
-    resources: RwLock<HashMap<Key, Arc<ServicePooling>>>,
+    resources: RwLock<BTreeMap<Key, Arc<ServicePooling>>>,
     /// When each kind was last heard of; nothing before its first list is complete.
     heard: Mutex<HashMap<&'static str, Option<Instant>>>,
     silence: Duration,
@@ -241,7 +241,7 @@ impl View {
         self.resources.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
-    /// Every `ServicePooling` that decodes.
+    /// Every `ServicePooling` that decodes, by namespace and name.
     pub(crate) fn resources(&self) -> Vec<(Key, Arc<ServicePooling>)> {
         let resources = self.resources.read().unwrap_or_else(PoisonError::into_inner);
         resources.iter().map(|(key, resource)| (key.clone(), Arc::clone(resource))).collect()

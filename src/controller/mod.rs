@@ -183,8 +183,7 @@ impl Worker {
         }
         let now = Timestamp::now();
         let proved = self.proved.borrow().clone();
-        let mut resources = self.view.resources();
-        resources.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let resources = self.view.resources();
         self.again |= self.forget(&resources);
         if scope.everything() {
             self.backlog.extend(resources.iter().map(|(key, _)| key));
@@ -202,8 +201,8 @@ impl Worker {
         while slice.elapsed() < SLICE
             && let Some(key) = self.backlog.next()
         {
-            let Ok(index) = resources.binary_search_by(|(known, _)| known.cmp(&key)) else { continue };
-            if self.service(&key, &resources[index].1, |_| true, &proved, now).await {
+            let Some(resource) = self.view.resource(&key) else { continue };
+            if self.service(&key, &resource, |_| true, &proved, now).await {
                 // It has its turn again with the next whole pass; if nobody can be written at all, there is no hurry.
                 self.again = true;
                 return PAUSE;

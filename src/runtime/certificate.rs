@@ -6,9 +6,10 @@ use jiff::Timestamp;
 use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
+use rustls::sign::CertifiedKey;
 use thiserror::Error;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -56,6 +57,23 @@ impl Dates {
             not_after: second(validity.not_after.timestamp())?,
         })
     }
+}
+
+/// The certificates of a PEM file: at least one.
+///
+/// # Errors
+/// If it is none.
+pub fn chain(file: &[u8]) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
+    let chain = CertificateDer::pem_slice_iter(file).collect::<Result<Vec<_>, _>>()?;
+    if chain.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(chain) }
+}
+
+/// What a server needs.
+///
+/// # Errors
+/// If certificate and key do not go together.
+pub fn pair(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<CertifiedKey, rustls::Error> {
+    CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider())
 }
 
 /// Whether a client that trusts `authority` (PEM) accepts the certificate of a server that it calls by `name`.

@@ -11,7 +11,7 @@ use axum_server::tls_rustls::RustlsConfig;
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use thiserror::Error;
@@ -55,7 +55,7 @@ struct Mounted {
 /// What is served.
 struct Loaded {
     mounted: Mounted,
-    chain: Vec<CertificateDer<'static>>,
+    pair: Arc<CertifiedKey>,
 }
 
 /// Hands the pair that is served to each handshake.
@@ -141,10 +141,7 @@ impl Certificate {
     /// Loads what is mounted, if it is new and better than what is served. Returns why clients would not accept what is served.
     fn look(&mut self, now: UnixTime) -> Option<String> {
         let problem = self.reload(now).err();
-        let served = match &self.loaded {
-            Some(loaded) => self.fit(loaded, now).err(),
-            None => None,
-        };
+        let served = self.loaded.as_ref().and_then(|loaded| self.fit(loaded, now).err());
         self.usable.set(i64::from(self.loaded.is_some() && problem.is_none() && served.is_none()));
         let why = problem.as_ref().or(served.as_ref()).map(|error| super::chain(error));
         if self.told != why {
@@ -162,7 +159,7 @@ impl Certificate {
         if self.loaded.as_ref().is_some_and(|loaded| loaded.mounted == mounted) {
             return Ok(());
         }
-        let (key, loaded) = parse(&self.folder, mounted)?;
+        let loaded = parse(&self.folder, mounted)?;
         let unfit = self.fit(&loaded, now).err();
         // One that clients do not accept is better than none: the answer says why, and theirs may be another clock.
         if let Some(error) = unfit
@@ -170,10 +167,10 @@ impl Certificate {
         {
             return Err(error);
         }
-        if let Ok(dates) = certificate::Dates::of(&loaded.chain[0]) {
+        if let Ok(dates) = certificate::Dates::of(&loaded.pair.cert[0]) {
             self.expiry.set(dates.not_after.as_second());
         }
-        *self.slot.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(key));
+        *self.slot.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&loaded.pair));
         self.loaded = Some(loaded);
         self.reloads.with_label_values(&["ok"]).inc();
         tracing::info!("serving certificate loaded");
@@ -183,7 +180,7 @@ impl Certificate {
     /// Whether a client would accept it.
     fn fit(&self, loaded: &Loaded, now: UnixTime) -> Result<(), Error> {
         let authority = loaded.mounted.authority.as_deref();
-        Ok(certificate::accepted(&loaded.chain, authority, self.name.as_ref(), now)?)
+        Ok(certificate::accepted(&loaded.pair.cert, authority, self.name.as_ref(), now)?)
     }
 }
 
@@ -195,14 +192,9 @@ fn read(folder: &Path) -> Result<Mounted, Error> {
     Ok(Mounted { certificate: file("tls.crt")?, key: file("tls.key")?, authority: file("ca.crt").ok() })
 }
 
-fn parse(folder: &Path, mounted: Mounted) -> Result<(CertifiedKey, Loaded), Error> {
-    let wrong = |error| Error::Pem(folder.join("tls.crt"), error);
-    let chain = CertificateDer::pem_slice_iter(&mounted.certificate).collect::<Result<Vec<_>, _>>().map_err(wrong)?;
-    if chain.is_empty() {
-        return Err(wrong(rustls::pki_types::pem::Error::NoItemsFound));
-    }
-    let key = PrivateKeyDer::from_pem_slice(&mounted.key).map_err(|error| Error::Pem(folder.join("tls.key"), error))?;
-    let key =
-        CertifiedKey::from_der(chain.clone(), key, &rustls::crypto::ring::default_provider()).map_err(Error::Pair)?;
-    Ok((key, Loaded { mounted, chain }))
+fn parse(folder: &Path, mounted: Mounted) -> Result<Loaded, Error> {
+    let wrong = |file: &str, error| Error::Pem(folder.join(file), error);
+    let chain = certificate::chain(&mounted.certificate).map_err(|error| wrong("tls.crt", error))?;
+    let key = PrivateKeyDer::from_pem_slice(&mounted.key).map_err(|error| wrong("tls.key", error))?;
+    Ok(Loaded { mounted, pair: Arc::new(certificate::pair(chain, key).map_err(Error::Pair)?) })
 }

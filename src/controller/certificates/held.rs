@@ -1,18 +1,16 @@
 //! What the two Secrets hold, and what they are to hold. Pure: what cannot be read is as if it were not there.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::sign::CertifiedKey;
+use rustls::pki_types::{PrivateKeyDer, ServerName, UnixTime};
 
 use super::authority::{Authority, Error, Pair, life};
 use super::plan::{self, Life, Serving, Step};
 use crate::config::Certificates;
-use crate::runtime::certificate::accepted;
+use crate::runtime::certificate;
 
 /// The data of a Secret.
 pub(super) type Data = BTreeMap<String, ByteString>;
@@ -50,11 +48,14 @@ impl Held {
         Self { authority: signs, next, previous, served }
     }
 
+    /// The authorities that sign, now and next, PEM.
+    fn signers(&self) -> impl Iterator<Item = &str> {
+        self.authority.iter().chain(&self.next).map(|signer| signer.pair.certificate.as_str())
+    }
+
     /// All authorities that are to be trusted, PEM.
     pub(super) fn bundle(&self) -> String {
-        let signers = [&self.authority, &self.next];
-        let signers = signers.into_iter().flatten().map(|authority| authority.pair.certificate.as_str());
-        signers.chain(self.previous.as_deref()).collect::<Vec<_>>().join("")
+        self.signers().chain(self.previous.as_deref()).collect()
     }
 
     /// When the authority that signs ends.
@@ -64,14 +65,12 @@ impl Held {
 
     /// The next step of a rotation, while the API server trusts what is `registered`, PEM.
     pub(super) fn step(&self, config: &Certificates, registered: &str, now: Timestamp) -> Option<Step> {
-        let signers = [&self.authority, &self.next];
-        let mut signers = signers.into_iter().flatten();
         let held = plan::Held {
             authority: self.authority.as_ref().map(|authority| authority.life),
             next: self.next.as_ref().map(|next| next.life),
             previous: self.previous.is_some(),
             serving: self.serving(&config.names, now),
-            in_force: signers.all(|signer| registered.contains(&signer.pair.certificate)),
+            in_force: self.signers().all(|signer| registered.contains(signer)),
         };
         plan::step(&held, config.overlap, now)
     }
@@ -138,14 +137,12 @@ impl Held {
 
 /// How long a pair lives, if a client that trusts these authorities accepts it under each name.
 fn fit(pair: &Pair, authorities: &str, names: &[String], now: Timestamp) -> Option<Life> {
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(pair.certificate.as_bytes()).collect::<Result<_, _>>().ok()?;
     let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).ok()?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    CertifiedKey::from_der(chain.clone(), key, &provider).ok()?;
+    let chain = certificate::pair(certificate::chain(pair.certificate.as_bytes()).ok()?, key).ok()?.cert;
     let now = UnixTime::since_unix_epoch(now.duration_since(Timestamp::UNIX_EPOCH).try_into().ok()?);
     for name in names {
         let name = ServerName::try_from(name.as_str()).ok()?;
-        accepted(&chain, Some(authorities.as_bytes()), Some(&name), now).ok()?;
+        certificate::accepted(&chain, Some(authorities.as_bytes()), Some(&name), now).ok()?;
     }
     life(chain.first()?).ok()
 }
@@ -195,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_served_was_trusted_before_through_two_rotations() {
+    fn whatever_is_served_was_trusted_before_through_three_rotations() {
         let (mut held, steps) = settle(Held::read(&Data::new(), &Data::new()), "", 0);
         assert_eq!(steps, [Step::Begin, Step::Issue]);
         let (first, mut bundle, mut seen) = (held.bundle(), held.bundle(), Vec::new());
@@ -258,6 +255,7 @@ mod tests {
         let further = Certificates { names: vec!["other.poolguard.svc".to_owned()], ..config() };
         assert_eq!(held.step(&further, &held.bundle(), at(1)), Some(Step::Issue));
     }
+
     #[test]
     fn a_clock_that_is_an_hour_off_changes_nothing() {
         for off in [-3600, 0, 3600] {

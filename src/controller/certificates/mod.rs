@@ -54,21 +54,24 @@ pub(super) async fn keep(
     let mut serving = Kept::read(&secrets, &certificates.serving_secret, "kubernetes.io/tls").await?;
     let mut held = Held::read(authority.data(), serving.data());
     let before = held.bundle();
-    for _ in 0..STEPS {
+    let mut steps = Vec::new();
+    while steps.len() < STEPS {
         let now = Timestamp::now();
         let Some(step) = held.step(certificates, registered, now) else { break };
         held.apply(step, certificates, now)?;
-        tracing::info!(step = ?step, "the webhook's certificates go on");
-        metrics.certificates.with_label_values(&[&format!("{step:?}")]).inc();
-        // The authority first: what it has signed is worth nothing without it.
-        authority.write(&secrets, held.authority_data()).await?;
-        if let Some(data) = held.serving_data() {
-            serving.write(&secrets, data).await?;
-        }
+        steps.push(step);
     }
-    // A replica may have ended between the two.
+    // The authority first: what it has signed is worth nothing without it.
+    if !steps.is_empty() {
+        authority.write(&secrets, held.authority_data()).await?;
+    }
+    // Also without a step: a replica may have ended between the two.
     if let Some(data) = held.serving_data() {
         serving.write(&secrets, data).await?;
+    }
+    for step in steps {
+        tracing::info!(step = ?step, "the webhook's certificates go on");
+        metrics.certificates.with_label_values(&[&format!("{step:?}")]).inc();
     }
     if let Some(end) = held.end() {
         metrics.authority.set(end.as_second());
