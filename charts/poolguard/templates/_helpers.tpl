@@ -57,13 +57,19 @@ controller:
 log: {{ .Values.log | toJson }}
 {{- end }}
 
-{{- define "poolguard.container" -}}
+{{- /* Any container of ours. */ -}}
+{{- define "poolguard.program" -}}
 image: "{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}"
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 securityContext:
   allowPrivilegeEscalation: false
   readOnlyRootFilesystem: true
   capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- /* One that serves. */ -}}
+{{- define "poolguard.container" -}}
+{{ include "poolguard.program" . }}
 livenessProbe: {httpGet: {path: /livez, port: metrics}}
 readinessProbe: {httpGet: {path: /readyz, port: metrics}, periodSeconds: 2}
 {{- end }}
