@@ -155,7 +155,8 @@ fn build_all(all: &[Program], version: Option<String>, progress: &dyn Fn(&str)) 
     let lock = File::create(target.join("lock")).context("cannot make the lock of the builds")?;
     lock.lock().context("cannot wait for another build")?;
     let programs = Programs { folder, version };
-    let assets = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
+    let assets =
+        std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from).filter(|assets| !same(assets, &programs.folder));
     let missing: Vec<&Program> =
         all.iter().filter(|program| !given(program, assets.as_deref(), &programs).unwrap_or(false)).collect();
     if missing.is_empty() {
@@ -257,6 +258,11 @@ fn compile(program: &Program, programs: &Programs) -> Result<()> {
     Ok(())
 }
 
+/// Whether both are one folder: a program there, linked to itself, would be lost.
+fn same(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}
+
 /// Whether the folder of `KUBEBUILDER_ASSETS` has the program in the pinned version; then a link to it is made.
 fn given(program: &Program, assets: Option<&Path>, programs: &Programs) -> Result<bool> {
     let Some(assets) = assets else { return Ok(false) };
@@ -296,6 +302,16 @@ mod tests {
             chart.split("kubeVersion: \">=").nth(1).and_then(|rest| rest.split(".0-0").next()).expect("a claim");
         let pin = pinned(&KUBERNETES, &programs(Some(claimed))).expect("a pin");
         assert!(pin.starts_with(&format!("v{claimed}.")), "{pin} is not {claimed}");
+    }
+
+    #[test]
+    fn a_folder_is_known_again_behind_a_link() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (bin, link) = (folder.path().join("bin"), folder.path().join("link"));
+        fs::create_dir(&bin).expect("a folder");
+        std::os::unix::fs::symlink(&bin, &link).expect("a link");
+        assert!(same(&bin, &link));
+        assert!(!same(&bin, folder.path()) && !same(&bin, &folder.path().join("none")));
     }
 
     #[test]
