@@ -11,6 +11,7 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use poolguard::config::{Config, LogFormat, Overrides};
 use poolguard::observe::Sources;
+use poolguard::runtime::metrics::{Build, Metrics as _};
 use poolguard::runtime::{Environment, Health, Shutdown, admin, client, telemetry};
 use poolguard::{controller, webhook};
 
@@ -133,12 +134,7 @@ async fn run(process: Process, config: Config) -> Result<(), Box<dyn Error + Sen
     let config = Arc::new(config);
     let shutdown = Shutdown::on_signals()?;
     let registry = prometheus::Registry::new();
-    let build = prometheus::IntGaugeVec::new(
-        prometheus::Opts::new("poolguard_build_info", "Always 1; the version is in the label."),
-        &["version"],
-    )?;
-    build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-    registry.register(Box::new(build))?;
+    Build::register(&registry)?;
     let health = Health::default();
     let sources = Sources::new(&config, &registry)?;
     let client = client::connect().await?;

@@ -66,6 +66,14 @@ fn only_main_reads_the_environment_or_prints() {
 }
 
 #[test]
+#[test]
+fn metrics_are_registered_only_as_sets_that_the_documentation_lists() {
+    for path in sources("src").into_iter().filter(|path| !path.ends_with("src/runtime/metrics.rs")) {
+        let text = read(&path);
+        assert!(!text.contains(".register(Box::new("), "{} registers a metric by itself", path.display());
+    }
+}
+
 fn every_dependency_says_what_it_is_for() {
     for manifest in ["Cargo.toml", "policy/Cargo.toml", "tests/harness/Cargo.toml", "xtask/Cargo.toml"] {
         let text = read(&root().join(manifest));

@@ -29,6 +29,7 @@ use crate::config::Config;
 use crate::runtime::Shutdown;
 use crate::runtime::news::{Changes, News};
 use crate::runtime::tasks::essential;
+use crate::runtime::metrics::{Collectors, Metrics as _};
 use conftool::Conftool;
 use dns::Dns;
 pub use following::Following;
@@ -103,6 +104,14 @@ impl Bad {
 
 /// What a source may have news about.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// The metrics of all sources, for their documentation.
+///
+/// # Errors
+/// If one of them cannot be made.
+pub fn metrics() -> Result<Collectors, ::prometheus::Error> {
+    Ok(Metrics::new()?.collectors())
+}
+
 pub enum Asked {
     /// A record of conftool.
     Record(String),
@@ -141,7 +150,7 @@ impl Sources {
     /// # Errors
     /// If a credential cannot be read or a client cannot be made.
     pub fn new(config: &Config, registry: &Registry) -> Result<Arc<Self>, SourcesError> {
-        let metrics = Metrics::new(registry).map_err(SourcesError::Metrics)?;
+        let metrics = Metrics::register(registry).map_err(SourcesError::Metrics)?;
         let news = Arc::new(News::default());
         let mut this = Self {
             here: config.datacenter.clone(),

@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod client;
 pub mod health;
+pub mod metrics;
 pub mod news;
 pub mod shutdown;
 pub mod tasks;

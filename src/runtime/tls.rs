@@ -14,6 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
 
+use super::metrics::{self, Collectors, Metrics as _};
 use super::{Check, Shutdown};
 
 /// How often the folder is looked at: a rotation is days ahead of an expiry, and reading two files costs nothing.
@@ -36,6 +37,35 @@ pub enum Error {
     Metrics(#[source] prometheus::Error),
 }
 
+/// What there is to tell of the pair.
+pub struct Metrics {
+    reloads: IntCounterVec,
+    usable: IntGauge,
+}
+
+impl metrics::Metrics for Metrics {
+    fn new() -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            reloads: IntCounterVec::new(
+                Opts::new(
+                    "poolguard_tls_reloads_total",
+                    "Reloads of the serving certificate; alert on result=\"failed\".",
+                ),
+                &["result"],
+            )?,
+            usable: IntGauge::new(
+                "poolguard_tls_pair_usable",
+                "1 while the mounted certificate and key can be used; alert on 0 for 5 minutes.",
+            )?,
+        })
+    }
+
+    fn collectors(&self) -> Collectors {
+        let Self { reloads, usable } = self;
+        vec![Box::new(reloads.clone()), Box::new(usable.clone())]
+    }
+}
+
 /// Contents of `tls.crt` and `tls.key`.
 type Pair = (Vec<u8>, Vec<u8>);
 
@@ -44,8 +74,7 @@ pub struct Certificate {
     folder: PathBuf,
     loaded: Pair,
     config: RustlsConfig,
-    reloads: IntCounterVec,
-    usable: IntGauge,
+    metrics: Metrics,
 }
 
 impl Certificate {
@@ -54,22 +83,11 @@ impl Certificate {
     /// # Errors
     /// If they cannot be used.
     pub fn load(folder: &Path, registry: &Registry) -> Result<Self, Error> {
-        let reloads = IntCounterVec::new(
-            Opts::new("poolguard_tls_reloads_total", "Reloads of the serving certificate; alert on result=\"failed\"."),
-            &["result"],
-        )
-        .map_err(Error::Metrics)?;
-        let usable = IntGauge::new(
-            "poolguard_tls_pair_usable",
-            "1 while the mounted certificate and key can be used; alert on 0 for 5 minutes.",
-        )
-        .map_err(Error::Metrics)?;
-        registry.register(Box::new(reloads.clone())).map_err(Error::Metrics)?;
-        registry.register(Box::new(usable.clone())).map_err(Error::Metrics)?;
+        let metrics = Metrics::register(registry).map_err(Error::Metrics)?;
         let loaded = read(folder)?;
         let config = RustlsConfig::from_config(Arc::new(server(folder, &loaded)?));
-        usable.set(1);
-        Ok(Self { folder: folder.to_path_buf(), loaded, config, reloads, usable })
+        metrics.usable.set(1);
+        Ok(Self { folder: folder.to_path_buf(), loaded, config, metrics })
     }
 
     /// What the server is given; it changes with the folder.
@@ -87,21 +105,21 @@ impl Certificate {
             }
             match self.reload() {
                 Ok(changed) => {
-                    self.usable.set(1);
+                    self.metrics.usable.set(1);
                     if changed {
-                        self.reloads.with_label_values(&["ok"]).inc();
+                        self.metrics.reloads.with_label_values(&["ok"]).inc();
                         tracing::info!("serving certificate reloaded");
                     }
                 }
                 Err(error) => {
-                    if self.usable.get() == 1 {
+                    if self.metrics.usable.get() == 1 {
                         tracing::error!(
                             error = &error as &dyn std::error::Error,
                             "serving certificate not usable, the old one stays"
                         );
-                        self.reloads.with_label_values(&["failed"]).inc();
+                        self.metrics.reloads.with_label_values(&["failed"]).inc();
                     }
-                    self.usable.set(0);
+                    self.metrics.usable.set(0);
                 }
             }
         }

@@ -19,6 +19,7 @@ use crate::cluster::{Kinds, View};
 use crate::config::Config;
 use crate::observe::{Following, Sources};
 use crate::runtime::tasks::essential;
+use crate::runtime::metrics::{Collectors, Metrics as _};
 use crate::runtime::{Environment, Shutdown, tls};
 
 /// How soon a new service is remembered.
@@ -39,6 +40,14 @@ pub enum Error {
 }
 
 /// Runs until a stop is requested.
+/// The webhook's own metrics, for their documentation.
+///
+/// # Errors
+/// If one of them cannot be made.
+pub fn metrics() -> Result<Collectors, prometheus::Error> {
+    Ok(metrics::Metrics::new()?.collectors().into_iter().chain(tls::Metrics::new()?.collectors()).collect())
+}
+
 ///
 /// # Errors
 /// If the certificate cannot be used or the address not be listened on.
@@ -62,7 +71,7 @@ pub fn router(env: &Environment, config: &Config, sources: Arc<Sources>) -> Resu
     let view = View::new(config.webhook.watch_silence);
     view.follow(Kinds::All, &config.custom_kinds, &env.client, &env.shutdown);
     essential("view", &env.shutdown, Arc::clone(&view).report(env.health.clone(), env.shutdown.clone()));
-    let metrics = metrics::Metrics::new(&env.registry).map_err(Error::Metrics)?;
+    let metrics = metrics::Metrics::register(&env.registry).map_err(Error::Metrics)?;
     let following = sources.follow(&env.shutdown);
     essential("memory", &env.shutdown, remember(Arc::clone(&view), following, env.shutdown.clone()));
     let judge = decide::Judge::new(view, sources, config.settings(), config.custom_kinds.clone(), env.client.clone());
