@@ -37,6 +37,16 @@ enum Process {
     Idle,
 }
 
+impl Process {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Webhook(_) => "webhook",
+            Self::Controller(_) => "controller",
+            Self::Idle => "idle",
+        }
+    }
+}
+
 /// What both processes are told. A flag or variable overrides the single value of the file.
 #[derive(Args)]
 struct Flags {
@@ -61,6 +71,10 @@ struct Flags {
     /// Overrides `log.level`.
     #[arg(long, env = "POOLGUARD_LOG_LEVEL", value_name = "LEVEL")]
     log_level: Option<String>,
+    /// Overrides `traces.endpoint`.
+    #[cfg(feature = "otlp")]
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    traces_endpoint: Option<String>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -82,6 +96,10 @@ fn main() -> ExitCode {
             Format::Text => LogFormat::Text,
         }),
         log_level: flags.log_level.clone(),
+        #[cfg(feature = "otlp")]
+        traces_endpoint: flags.traces_endpoint.clone(),
+        #[cfg(not(feature = "otlp"))]
+        traces_endpoint: None,
     };
     let config = match Config::load(&flags.config, overrides) {
         Ok(config) => config,
@@ -90,10 +108,6 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    if let Err(message) = telemetry::start(&config.log) {
-        eprintln!("configuration: {message}");
-        return ExitCode::from(2);
-    }
     rustls::crypto::ring::default_provider().install_default().expect("nobody installed a provider before");
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -102,14 +116,25 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(cli.process, config)) {
+    let inside = runtime.enter();
+    let telling = match telemetry::start(&config.log, cli.process.name(), config.traces.endpoint.as_deref()) {
+        Ok(telling) => telling,
+        Err(message) => {
+            eprintln!("configuration: {message}");
+            return ExitCode::from(2);
+        }
+    };
+    drop(inside);
+    let code = match runtime.block_on(run(cli.process, config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = &*error as &dyn Error, "ended");
             eprintln!("poolguard: {}", chain(&*error));
             ExitCode::FAILURE
         }
-    }
+    };
+    telling.end();
+    code
 }
 
 /// Waits for the end.

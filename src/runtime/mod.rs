@@ -11,6 +11,8 @@ pub mod shutdown;
 pub mod tasks;
 pub mod telemetry;
 pub mod tls;
+#[cfg(feature = "otlp")]
+mod traces;
 
 pub use health::{Check, Health};
 pub use shutdown::Shutdown;

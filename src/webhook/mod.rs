@@ -5,6 +5,7 @@
 
 mod decide;
 mod flights;
+mod line;
 mod metrics;
 pub mod review;
 mod serve;
@@ -18,8 +19,8 @@ use thiserror::Error;
 use crate::cluster::{Kinds, View};
 use crate::config::Config;
 use crate::observe::{Following, Sources};
-use crate::runtime::tasks::essential;
 use crate::runtime::metrics::{Collectors, Metrics as _};
+use crate::runtime::tasks::essential;
 use crate::runtime::{Environment, Shutdown, tls};
 
 /// How soon a new service is remembered.
@@ -39,7 +40,6 @@ pub enum Error {
     Serve(std::net::SocketAddr, #[source] std::io::Error),
 }
 
-/// Runs until a stop is requested.
 /// The webhook's own metrics, for their documentation.
 ///
 /// # Errors
@@ -48,6 +48,7 @@ pub fn metrics() -> Result<Collectors, prometheus::Error> {
     Ok(metrics::Metrics::new()?.collectors().into_iter().chain(tls::Metrics::new()?.collectors()).collect())
 }
 
+/// Runs until a stop is requested.
 ///
 /// # Errors
 /// If the certificate cannot be used or the address not be listened on.

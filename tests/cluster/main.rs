@@ -11,6 +11,7 @@ mod evidence;
 mod faults;
 mod golden;
 mod install;
+mod line;
 mod lists;
 mod messages;
 mod ordinary_work;
