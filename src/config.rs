@@ -3,6 +3,7 @@
 //! Endpoints, credentials and networks live here and nowhere else; a resource that a tenant can write only names them.
 //! Never: the environment. Only `main` reads that, and hands it in as [`Overrides`].
 
+mod certificates;
 mod custom;
 mod duration;
 mod sources;
@@ -21,6 +22,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_yaml_ng::Value;
 
+pub use certificates::Certificates;
 pub use custom::{CustomKind, CustomWorkload};
 pub use sources::{ConftoolSource, DnsSource, Network, PrometheusSource, Source};
 
@@ -116,8 +118,10 @@ pub enum Enforcement {
 pub struct Webhook {
     /// Where it listens.
     pub listen: SocketAddr,
-    /// The folder with `tls.crt` and `tls.key`.
+    /// The folder with `tls.crt` and `tls.key`, and `ca.crt` of the authority that the API server trusts.
     pub tls_dir: PathBuf,
+    /// By which name the API server calls the webhook: a certificate for another one is not taken. Not looked at where absent.
+    pub server_name: Option<String>,
     /// How long a watch may be silent before the view is no longer believed.
     #[serde(deserialize_with = "duration::deserialize")]
     #[schemars(with = "String")]
@@ -129,6 +133,7 @@ impl Default for Webhook {
         Self {
             listen: SocketAddr::from(([0, 0, 0, 0], 8443)),
             tls_dir: PathBuf::from("/etc/poolguard/tls"),
+            server_name: None,
             watch_silence: Duration::from_secs(90),
         }
     }
@@ -166,6 +171,8 @@ pub struct Controller {
     pub proof_interval: Duration,
     /// The registration as the chart has rendered it, which the one in force is compared with.
     pub registration: Registration,
+    /// The webhook's certificate and its authority, where the controller makes them.
+    pub certificates: Option<Certificates>,
 }
 
 /// The registration of the webhook, as far as an installation decides about it.
@@ -205,6 +212,7 @@ impl Default for Controller {
             canary_namespace: "poolguard-canary".to_owned(),
             proof_interval: Duration::from_secs(30),
             registration: Registration::default(),
+            certificates: None,
         }
     }
 }
@@ -435,6 +443,9 @@ impl Config {
         if !(Duration::from_millis(500)..=Duration::from_secs(30)).contains(&self.controller.proof_interval) {
             let most = "must lie between 500ms and 30s: a guard that is down has to be told within a minute";
             wrong("controller.proofInterval", most.to_owned());
+        }
+        for (key, message) in self.controller.certificates.iter().flat_map(certificates::wrong) {
+            wrong(&format!("controller.certificates.{key}"), message);
         }
         let mut names = BTreeSet::new();
         for (index, source) in self.sources.iter().enumerate() {

@@ -7,13 +7,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use poolguard::config::{Config, LogFormat, Overrides};
 use poolguard::observe::Sources;
 use poolguard::runtime::metrics::{Build, Metrics as _};
-use poolguard::runtime::{Environment, Health, Shutdown, admin, client, telemetry};
-use poolguard::{controller, webhook};
+use poolguard::runtime::{Environment, Health, Shutdown, admin, chain, client, telemetry};
+use poolguard::{controller, uninstall, webhook};
 
 /// Refuses to take a service away in a datacenter that still serves its live traffic.
 #[derive(Parser)]
@@ -35,16 +36,35 @@ enum Process {
     Controller(Flags),
     /// Do nothing until told to stop: the pod of the canary, whose deletion is tried and must be refused.
     Idle,
+    /// Open the guard before the chart goes: what `helm uninstall` runs first. Fails while services are guarded.
+    Uninstall(Uninstall),
+    /// Wait until the guard is up: a dry run is refused, and the controller says that all are. Fails if it is not in time.
+    CheckGuard(CheckGuard),
 }
 
-impl Process {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Webhook(_) => "webhook",
-            Self::Controller(_) => "controller",
-            Self::Idle => "idle",
-        }
-    }
+/// Where to look, and for how long.
+#[derive(Args)]
+struct CheckGuard {
+    /// The canary's namespace.
+    #[arg(long, value_name = "NAME", default_value = "poolguard-canary")]
+    canary_namespace: String,
+    /// How long to wait.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    within: u64,
+}
+
+/// What is removed, and whether it may be.
+#[derive(Args)]
+struct Uninstall {
+    /// The ValidatingWebhookConfiguration to remove.
+    #[arg(long, value_name = "NAME", default_value = "poolguard")]
+    webhook_configuration: String,
+    /// The namespace of the canary, whose ServicePooling does not count.
+    #[arg(long, value_name = "NAME", default_value = "poolguard-canary")]
+    canary_namespace: String,
+    /// Also while services are guarded.
+    #[arg(long)]
+    confirmed: bool,
 }
 
 /// What both processes are told. A flag or variable overrides the single value of the file.
@@ -84,8 +104,35 @@ enum Format {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let (Process::Webhook(flags) | Process::Controller(flags)) = &cli.process else { return idle() };
+    let process = Cli::parse().process;
+    rustls::crypto::ring::default_provider().install_default().expect("nobody installed a provider before");
+    match process {
+        Process::Webhook(flags) => serve(&flags, Work::Webhook),
+        Process::Controller(flags) => serve(&flags, Work::Controller),
+        Process::Idle => idle(),
+        Process::Uninstall(flags) => open(&flags),
+        Process::CheckGuard(flags) => check(&flags),
+    }
+}
+
+/// Which process serves.
+#[derive(Clone, Copy)]
+enum Work {
+    Webhook,
+    Controller,
+}
+
+impl Work {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::Controller => "controller",
+        }
+    }
+}
+
+/// Reads the configuration, and runs until the end.
+fn serve(flags: &Flags, work: Work) -> ExitCode {
     let overrides = Overrides {
         datacenter: flags.datacenter.clone(),
         webhook_listen: flags.listen,
@@ -108,7 +155,6 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    rustls::crypto::ring::default_provider().install_default().expect("nobody installed a provider before");
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -117,7 +163,7 @@ fn main() -> ExitCode {
         }
     };
     let inside = runtime.enter();
-    let telling = match telemetry::start(&config.log, cli.process.name(), config.traces.endpoint.as_deref()) {
+    let telling = match telemetry::start(&config.log, work.name(), config.traces.endpoint.as_deref()) {
         Ok(telling) => telling,
         Err(message) => {
             eprintln!("configuration: {message}");
@@ -125,7 +171,7 @@ fn main() -> ExitCode {
         }
     };
     drop(inside);
-    let code = match runtime.block_on(run(cli.process, config)) {
+    let code = match runtime.block_on(run(work, config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = &*error as &dyn Error, "ended");
@@ -139,39 +185,60 @@ fn main() -> ExitCode {
 
 /// Waits for the end.
 fn idle() -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let stopped = runtime.and_then(|runtime| {
-        runtime.block_on(async {
-            Shutdown::on_signals()?.requested().await;
-            Ok(())
-        })
-    });
-    match stopped {
+    ended(once(async {
+        Shutdown::on_signals()?.requested().await;
+        Ok(())
+    }))
+}
+
+/// Opens the guard.
+fn open(flags: &Uninstall) -> ExitCode {
+    ended(once(async {
+        let client = client::connect().await?;
+        Ok(uninstall::run(client, &flags.webhook_configuration, &flags.canary_namespace, flags.confirmed).await?)
+    }))
+}
+
+/// Waits for the guard.
+fn check(flags: &CheckGuard) -> ExitCode {
+    ended(once(async {
+        let client = client::connect().await?;
+        let within = Duration::from_secs(flags.within);
+        let found = controller::check::check(client, &flags.canary_namespace, within).await?;
+        println!("The guard is up: {found}.");
+        Ok(())
+    }))
+}
+
+/// Runs something small.
+fn once(work: impl Future<Output = Result<(), Box<dyn Error>>>) -> Result<(), Box<dyn Error>> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+fn ended(result: Result<(), Box<dyn Error>>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("poolguard: cannot wait for a signal: {error}");
+            eprintln!("poolguard: {}", chain(&*error));
             ExitCode::FAILURE
         }
     }
 }
 
-async fn run(process: Process, config: Config) -> Result<(), Box<dyn Error + Send + Sync>> {
+async fn run(which: Work, config: Config) -> Result<(), Box<dyn Error + Send + Sync>> {
     let config = Arc::new(config);
     let shutdown = Shutdown::on_signals()?;
     let registry = prometheus::Registry::new();
-    Build::register(&registry)?;
+    Build::register(&registry)?.runs(which.name());
     let health = Health::default();
     let sources = Sources::new(&config, &registry)?;
     let client = client::connect().await?;
     let env = Environment { client, registry: registry.clone(), health: health.clone(), shutdown: shutdown.clone() };
     let admin = admin::serve(config.metrics.listen, admin::router(registry, health), shutdown.clone());
     let work = async {
-        match process {
-            Process::Webhook(_) => {
-                webhook::run(env, config, sources).await.map_err(Box::<dyn Error + Send + Sync>::from)
-            }
-            Process::Controller(_) => controller::run(env, config, sources).await.map_err(Box::from),
-            Process::Idle => Ok(()),
+        match which {
+            Work::Webhook => webhook::run(env, config, sources).await.map_err(Box::<dyn Error + Send + Sync>::from),
+            Work::Controller => controller::run(env, config, sources).await.map_err(Box::from),
         }
     };
     tokio::pin!(work);
@@ -187,16 +254,4 @@ async fn run(process: Process, config: Config) -> Result<(), Box<dyn Error + Sen
         Some(task) => Err(format!("the task {task:?} has ended, and nothing works without it").into()),
         None => Ok(()),
     }
-}
-
-/// An error with everything beneath it, in one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

@@ -11,6 +11,10 @@ fn read(path: &Path) -> String {
 }
 
 fn sources(folder: &str) -> Vec<PathBuf> {
+    files(folder, "rs")
+}
+
+fn files(folder: &str, kind: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
     while let Some(folder) = folders.pop() {
@@ -18,7 +22,7 @@ fn sources(folder: &str) -> Vec<PathBuf> {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if path.extension().is_some_and(|extension| extension == kind) {
                 found.push(path);
             }
         }
@@ -208,8 +212,36 @@ fn the_runbook_has_what_refusals_conditions_and_alerts_lead_to() {
     let alerts = read(&root().join("charts/poolguard/files/alerts.yaml"));
     let names: Vec<&str> = alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
     assert!(!names.is_empty(), "no alert was found");
-    for name in names {
+    for name in &names {
         assert!(page.contains(&format!("\n### {name}\n\n")), "docs/runbook.md lacks {name}");
+        let link = format!("runbook_url: https://poolguard.dev/docs/runbook#{}\n", name.to_lowercase());
+        assert_eq!(alerts.matches(&link).count(), 1, "{name} does not link to its paragraph");
+    }
+    assert_eq!(alerts.matches("runbook_url: ").count(), names.len());
+    for heading in section(&page, "Alerts").lines().filter_map(|line| line.strip_prefix("### ")) {
+        assert!(names.contains(&heading), "docs/runbook.md speaks of an alert {heading} that there is not");
+    }
+}
+
+#[test]
+fn every_alert_is_tried_when_it_must_fire_and_when_it_must_not() {
+    let alerts = read(&root().join("charts/poolguard/files/alerts.yaml"));
+    let cases = read(&root().join("tests/alerts/guard.yaml"));
+    let cases: serde_json::Value = serde_yaml_ng::from_str(&cases).expect("YAML");
+    let tried: Vec<(&str, bool)> = cases["tests"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .flat_map(|test| test["alert_rule_test"].as_array().into_iter().flatten())
+        .map(|case| {
+            let name = case["alertname"].as_str().unwrap_or_default();
+            (name, case["exp_alerts"].as_array().is_some_and(|alerts| !alerts.is_empty()))
+        })
+        .collect();
+    for name in alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
+        for fires in [true, false] {
+            assert!(tried.contains(&(name, fires)), "tests/alerts/guard.yaml does not try {name} to fire: {fires}");
+        }
     }
 }
 
@@ -318,4 +350,60 @@ fn the_page_about_doors_is_what_the_lists_say() {
         read(&root().join("docs/doors.md")) == page,
         "docs/doors.md differs from the lists: run `cargo xtask generate`"
     );
+}
+
+#[test]
+fn the_schema_and_the_page_of_values_are_what_values_and_configuration_say() {
+    use poolguard_harness::values;
+    let schema = values::schema(&poolguard::config::schema()).expect("a schema");
+    let page = values::page(&schema).expect("a page");
+    for (path, text) in [(values::SCHEMA, schema), (values::PAGE, page)] {
+        assert!(read(&root().join(path)) == text, "{path} differs from values.yaml: run `cargo xtask generate`");
+    }
+}
+
+/// Every object of ours in a schema says which keys it has.
+fn closed(schema: &serde_json::Value, path: &str, open: &mut Vec<String>) {
+    if schema.get("properties").is_some() && schema["additionalProperties"] != false && schema.get("type").is_some() {
+        open.push(path.to_owned());
+    }
+    for (name, below) in schema.as_object().into_iter().flatten() {
+        closed(below, &format!("{path}/{name}"), open);
+    }
+    for (index, below) in schema.as_array().into_iter().flatten().enumerate() {
+        closed(below, &format!("{path}/{index}"), open);
+    }
+}
+
+#[test]
+fn the_schema_of_values_leaves_no_group_open() {
+    let text = read(&root().join("charts/poolguard/values.schema.json"));
+    let schema: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let mut open = Vec::new();
+    closed(&schema, "", &mut open);
+    assert!(open.is_empty(), "keys that are not known would be taken: {open:?}");
+}
+
+#[test]
+fn every_right_in_the_chart_is_justified_in_the_line_above_it() {
+    let mut rights = 0;
+    for path in files("charts/poolguard/templates", "yaml") {
+        let text = read(&path);
+        let mut before = "";
+        for line in text.lines() {
+            if line.starts_with("- {apiGroups: ") || line.starts_with("- apiGroups: ") {
+                rights += 1;
+                assert!(before.starts_with("# "), "{}: nothing above says why: {line}", path.display());
+            }
+            before = line;
+        }
+        let written = text.matches("- {apiGroups: ").count() + text.matches("- apiGroups: ").count();
+        assert_eq!(
+            text.matches("apiGroups: ").count(),
+            written,
+            "{}: a right is written in another way",
+            path.display()
+        );
+    }
+    assert!(rights > 20, "only {rights} rights were found");
 }

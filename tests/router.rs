@@ -131,7 +131,7 @@ async fn a_certificate_is_swapped_while_serving_and_a_broken_one_is_not_taken() 
     let folder = tempfile::tempdir().expect("a folder");
     let first = mount(folder.path(), "..2026_01");
     let registry = prometheus::Registry::new();
-    let certificate = tls::Certificate::load(folder.path(), &registry).expect("a certificate");
+    let certificate = tls::Certificate::load(folder.path(), Some("localhost"), &registry).expect("a certificate");
     let config = certificate.config();
     let (health, shutdown) = (Health::default(), Shutdown::default());
     tokio::spawn(certificate.follow(health.check("certificate"), shutdown.clone()));

@@ -87,7 +87,7 @@ fn open(pooling: &Pooling, answers: &[Answer]) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(8 * ProptestConfig::default().cases))]
 
     /// More evidence of traffic, an answer replaced by `Unknown`, one dropped, doubled or made older, never opens a closed
     /// guard.

@@ -1,4 +1,4 @@
-//! Durations as people write them: `500ms`, `3s`, `2m`.
+//! Durations as people write them: `500ms`, `3s`, `2m`, `12h`, `90d`.
 
 use std::time::Duration;
 
@@ -12,6 +12,8 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
         "ms" => Ok(Duration::from_millis(number.into())),
         "s" => Ok(Duration::from_secs(number.into())),
         "m" => Ok(Duration::from_secs(u64::from(number) * 60)),
+        "h" => Ok(Duration::from_secs(u64::from(number) * 3600)),
+        "d" => Ok(Duration::from_secs(u64::from(number) * 86_400)),
         _ => Err(wrong()),
     }
 }

@@ -70,7 +70,7 @@ pub(super) fn gather(
     following: &Following,
     place: &Installation,
     key: &Key,
-    resource: Arc<ServicePooling>,
+    resource: &Arc<ServicePooling>,
     wanted: impl FnOnce(&Pooling) -> bool,
     now: Timestamp,
 ) -> Option<Gathered> {
@@ -93,7 +93,7 @@ pub(super) fn gather(
     let excluded = place.excluded.contains(&key.namespace);
     let only_warns = place.only_warns;
     let mut gathered = Gathered {
-        resource,
+        resource: Arc::clone(resource),
         pooling,
         conclusion,
         workloads,

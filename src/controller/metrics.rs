@@ -22,13 +22,15 @@ pub(super) struct Metrics {
     pub(super) registration: IntGauge,
     pub(super) proof: IntGauge,
     pub(super) repairs: IntCounterVec,
+    pub(super) certificates: IntCounterVec,
+    pub(super) authority: IntGauge,
 }
 
 const STATES: [State; 3] = [State::Serving, State::NotServing, State::Unknown];
 
 impl metrics::Metrics for Metrics {
     fn new() -> Result<Self, prometheus::Error> {
-        Ok(Self {
+        let this = Self {
             leader: IntGauge::new(
                 "poolguard_controller_leader",
                 "1 while this replica acts; alert when the sum over replicas is not 1 for 2 minutes.",
@@ -94,11 +96,28 @@ impl metrics::Metrics for Metrics {
                 ),
                 &["what"],
             )?,
-        })
+            certificates: IntCounterVec::new(
+                Opts::new(
+                    "poolguard_certificate_steps_total",
+                    "Steps of the rotation of the webhook's certificate and its authority; for a look back.",
+                ),
+                &["step"],
+            )?,
+            authority: IntGauge::new(
+                "poolguard_authority_not_after_timestamp_seconds",
+                "When the authority of the webhook's certificate ends, where the controller makes it; alert when that is less \
+                 than a week away.",
+            )?,
+        };
+        // From the start: an increase from nothing to one would not be seen.
+        for what in ["caBundle", "namespaceLabel"] {
+            this.repairs.with_label_values(&[what]);
+        }
+        Ok(this)
     }
 
     fn collectors(&self) -> Collectors {
-        let Self { leader, errors, state, conditions, drift, overrides, glass, proved, registration, proof, repairs } =
+        let Self { leader, errors, state, conditions, drift, overrides, glass, proved, registration, proof, repairs, certificates, authority } =
             self;
         vec![
             Box::new(leader.clone()),
@@ -112,6 +131,8 @@ impl metrics::Metrics for Metrics {
             Box::new(registration.clone()),
             Box::new(proof.clone()),
             Box::new(repairs.clone()),
+            Box::new(certificates.clone()),
+            Box::new(authority.clone()),
         ]
     }
 }

@@ -1,10 +1,12 @@
 //! Keeps status true: what is pooled where, what disagrees, whether removals are refused. Also the namespace label that makes
-//! the API server ask the webhook, and the disruption budgets of services that have none.
+//! the API server ask the webhook, the disruption budgets of services that have none, and the webhook's certificate.
 //!
 //! Never: a verdict. Nothing here has to be alive for a removal to be refused or allowed rightly.
 
 mod apply;
+mod backlog;
 mod budgets;
+mod certificates;
 mod events;
 mod gather;
 mod metrics;
@@ -29,13 +31,17 @@ use crate::runtime::Environment;
 use crate::runtime::metrics::{Collectors, Metrics as _};
 use crate::runtime::tasks::essential;
 use apply::Apply;
-use gather::{Gathered, Installation};
+use backlog::Backlog;
+use gather::Installation;
 use metrics::Metrics;
 use proof::Proved;
+pub use proof::check;
 use scope::Scope;
 
 /// Changes that come together are worked off together.
 const COALESCE: Duration = Duration::from_millis(5);
+/// So long is everything worked off at a go: a switch of one service must not wait for thousands of others to be written.
+const SLICE: Duration = Duration::from_millis(50);
 /// Even when nothing seems to change, everything is compared again.
 const RESYNC: Duration = Duration::from_secs(30);
 /// The pause while the view is not whole.
@@ -112,6 +118,7 @@ pub async fn run(env: Environment, config: Arc<Config>, sources: Arc<Sources>) -
             place,
             records: BTreeMap::new(),
             due: HashMap::new(),
+            backlog: Backlog::default(),
             again: true,
         };
         tokio::select! {
@@ -142,6 +149,8 @@ struct Worker {
     records: BTreeMap<Key, BTreeSet<String>>,
     /// When time alone changes the status of a service.
     due: HashMap<Key, Timestamp>,
+    /// What is still to be looked at because everything is.
+    backlog: Backlog,
     /// Something failed or is not whole: everything is to be looked at again.
     again: bool,
 }
@@ -164,13 +173,12 @@ impl Worker {
             tokio::time::sleep(COALESCE).await;
             view.mark_unchanged();
             sources.mark_unchanged();
-            let news = Scope::of(self.view.news().take(), self.following.news().take());
-            scope = if everything || self.again || full.elapsed() >= RESYNC {
+            scope = Scope::of(self.view.news().take(), self.following.news().take());
+            if everything || self.again && self.backlog.is_empty() || full.elapsed() >= RESYNC {
                 full = Instant::now();
-                Scope::all()
-            } else {
-                news
-            };
+                self.again = false;
+                scope.widen();
+            }
         }
     }
 
@@ -186,33 +194,56 @@ impl Worker {
         let proved = self.proved.borrow().clone();
         let mut resources = self.view.resources();
         resources.sort_by(|(a, _), (b, _)| a.cmp(b));
-        self.again = self.forget(&resources);
-        for (key, resource) in resources {
-            let due = self.due.get(&key).copied();
+        self.again |= self.forget(&resources);
+        if scope.everything() {
+            self.backlog.extend(resources.iter().map(|(key, _)| key));
+        }
+        for (key, resource) in &resources {
+            let due = self.due.get(key).copied();
             // Once is enough, whatever comes of it.
             if due.is_some_and(|due| due <= now) {
-                self.due.remove(&key);
+                self.due.remove(key);
             }
-            let wanted = |pooling: &Pooling| scope.concerns(pooling, due, now);
-            if let Some(service) = gather::gather(&self.view, &self.following, &self.place, &key, resource, wanted, now)
-            {
-                self.again |= self.service(&service, &proved, now).await;
+            let urgent = |pooling: &Pooling| scope.concerns(pooling, due, now);
+            self.again |= self.service(key, resource, urgent, &proved, now).await;
+        }
+        let slice = Instant::now();
+        while slice.elapsed() < SLICE
+            && let Some(key) = self.backlog.next()
+        {
+            let Ok(index) = resources.binary_search_by(|(known, _)| known.cmp(&key)) else { continue };
+            if self.service(&key, &resources[index].1, |_| true, &proved, now).await {
+                // It has its turn again with the next whole pass; if nobody can be written at all, there is no hurry.
+                self.again = true;
+                return PAUSE;
             }
         }
-        // Only now are the records of all services known: a label that one of them needs must not go for a moment.
-        if scope.concerns_labels() {
+        if scope.concerns_labels() || self.backlog.just_done() {
             let records = self.records.values().flatten().cloned();
-            let labels = gather::labels(&self.view.read(), records, &self.place.excluded, &self.place.canary);
+            let mut labels = gather::labels(&self.view.read(), records, &self.place.excluded, &self.place.canary);
+            // Not before the records of all services are known: a label that one of them needs must not go for a moment.
+            labels.retain(|label| label.protected || self.backlog.is_empty());
             self.again |= self.apply.labels(&labels).await;
+        }
+        if !self.backlog.is_empty() {
+            return Duration::ZERO;
         }
         let next = self.due.values().min().map(|due| due.duration_since(now));
         let next = next.map_or(RESYNC, |next| Duration::try_from(next).unwrap_or_default());
         if self.again { next.min(PAUSE) } else { next }
     }
 
-    /// Writes what differs for one service. Returns whether something failed.
-    async fn service(&mut self, service: &Gathered, proved: &Proved, now: Timestamp) -> bool {
-        let key = gather::key(service);
+    /// Writes what differs for one service, if it is wanted. Returns whether something failed.
+    async fn service(
+        &mut self,
+        key: &Key,
+        resource: &Arc<ServicePooling>,
+        wanted: impl FnOnce(&Pooling) -> bool,
+        proved: &Proved,
+        now: Timestamp,
+    ) -> bool {
+        let gathered = gather::gather(&self.view, &self.following, &self.place, key, resource, wanted, now);
+        let Some(service) = &gathered else { return false };
         let records = service.releases().map(|release| release.namespace.clone()).collect();
         self.records.insert(key.clone(), records);
         match status::next_change(service, now) {

@@ -27,7 +27,8 @@ impl Scope {
 
     /// What the view and the sources have news about.
     pub(super) fn of(view: Changes<Place>, asked: Changes<Asked>) -> Self {
-        let mut this = Self { all: view.all || asked.all, asked, ..Self::all() };
+        let all = view.all || asked.all;
+        let mut this = Self { all, asked: Changes { all: false, some: asked.some }, ..Self::all() };
         for place in view.some {
             match place {
                 Place::Service(key) => drop(this.services.insert(key)),
@@ -37,10 +38,19 @@ impl Scope {
         this
     }
 
-    /// Whether a service must be looked at; `due` is when time alone changes its status.
-    pub(super) fn concerns(&self, pooling: &Pooling, due: Option<Timestamp>, now: Timestamp) -> bool {
+    /// Everything besides.
+    pub(super) fn widen(&mut self) {
+        self.all = true;
+    }
+
+    /// Whether everything must be looked at, when nothing urgent is left.
+    pub(super) fn everything(&self) -> bool {
         self.all
-            || due.is_some_and(|due| due <= now)
+    }
+
+    /// Whether a service must be looked at before others; `due` is when time alone changes its status.
+    pub(super) fn concerns(&self, pooling: &Pooling, due: Option<Timestamp>, now: Timestamp) -> bool {
+        due.is_some_and(|due| due <= now)
             || self.services.contains(&pooling.key)
             || self.namespaces.contains(&pooling.key.namespace)
             || pooling.evidence.iter().any(|entry| Asked::concerns(&self.asked, &entry.arm))
@@ -48,7 +58,7 @@ impl Scope {
 
     /// Whether the labels of namespaces may have to change.
     pub(super) fn concerns_labels(&self) -> bool {
-        self.all || !self.namespaces.is_empty() || !self.services.is_empty()
+        !self.namespaces.is_empty() || !self.services.is_empty()
     }
 }
 
@@ -93,6 +103,7 @@ mod tests {
             assert_eq!(scope.concerns(&pooling(namespace, name), None, now), expected, "{namespace}/{name}");
         }
         assert!(scope.concerns(&pooling("calm", "other"), Some(now), now), "its time has come");
-        assert!(Scope::all().concerns(&pooling("calm", "other"), None, now));
+        let all = Scope::all();
+        assert!(all.everything() && !all.concerns(&pooling("calm", "other"), None, now), "nothing is urgent");
     }
 }

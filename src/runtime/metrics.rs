@@ -35,13 +35,22 @@ pub struct Build {
     info: IntGaugeVec,
 }
 
+impl Build {
+    /// Says which process this is.
+    pub fn runs(&self, process: &str) {
+        self.info.with_label_values(&[env!("CARGO_PKG_VERSION"), process]).set(1);
+    }
+}
+
 impl Metrics for Build {
     fn new() -> Result<Self, Error> {
         let info = IntGaugeVec::new(
-            Opts::new("poolguard_build_info", "Always 1; the version is in the label."),
-            &["version"],
+            Opts::new(
+                "poolguard_build_info",
+                "Always 1, with the version; alert when process=\"webhook\" is absent for 2 minutes.",
+            ),
+            &["version", "process"],
         )?;
-        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Ok(Self { info })
     }
 

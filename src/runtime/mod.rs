@@ -3,6 +3,7 @@
 //! Never: a service, a datacenter, a rule.
 
 pub mod admin;
+pub mod certificate;
 pub mod client;
 pub mod health;
 pub mod metrics;
@@ -28,4 +29,16 @@ pub struct Environment {
     pub health: Health,
     /// When to stop.
     pub shutdown: Shutdown,
+}
+
+/// An error with everything beneath it, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
 }

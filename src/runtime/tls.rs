@@ -1,23 +1,25 @@
 //! The certificate of a server, reloaded while serving by polling its folder: the kubelet swaps a mounted Secret by one
 //! symlink, which change notifications of single files miss.
 //!
-//! A pair that cannot be used never replaces one that can.
+//! A pair that a client would not accept never replaces one that it would. Without any, nothing is served and nothing is ready.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum_server::tls_rustls::RustlsConfig;
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use thiserror::Error;
 
 use super::metrics::{self, Collectors, Metrics as _};
-use super::{Check, Shutdown};
+use super::{Check, Shutdown, certificate};
 
-/// How often the folder is looked at: a rotation is days ahead of an expiry, and reading two files costs nothing.
+/// How often the folder is looked at: a rotation is days ahead of an expiry, and reading three files costs nothing.
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// A certificate that cannot be used.
@@ -32,6 +34,12 @@ pub enum Error {
     /// Certificate and key do not go together.
     #[error("certificate and key cannot be used together")]
     Pair(#[source] rustls::Error),
+    /// The name to be called by is none.
+    #[error("{0:?} is not a name that a server can be called by")]
+    Name(String, #[source] rustls::pki_types::InvalidDnsNameError),
+    /// A client would not accept it.
+    #[error(transparent)]
+    Unfit(#[from] certificate::Error),
     /// A metric is there already.
     #[error("cannot register metrics")]
     Metrics(#[source] prometheus::Error),
@@ -41,6 +49,7 @@ pub enum Error {
 pub struct Metrics {
     reloads: IntCounterVec,
     usable: IntGauge,
+    expiry: IntGauge,
 }
 
 impl metrics::Metrics for Metrics {
@@ -57,100 +66,159 @@ impl metrics::Metrics for Metrics {
                 "poolguard_tls_pair_usable",
                 "1 while the mounted certificate and key can be used; alert on 0 for 5 minutes.",
             )?,
+            expiry: IntGauge::new(
+                "poolguard_tls_not_after_timestamp_seconds",
+                "When the served certificate ends; alert when that is less than a week away.",
+            )?,
         })
     }
 
     fn collectors(&self) -> Collectors {
-        let Self { reloads, usable } = self;
-        vec![Box::new(reloads.clone()), Box::new(usable.clone())]
+        let Self { reloads, usable, expiry } = self;
+        vec![Box::new(reloads.clone()), Box::new(usable.clone()), Box::new(expiry.clone())]
     }
 }
 
-/// Contents of `tls.crt` and `tls.key`.
-type Pair = (Vec<u8>, Vec<u8>);
+/// Contents of `tls.crt`, `tls.key` and, where there is one, `ca.crt`.
+#[derive(PartialEq, Eq)]
+struct Mounted {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+    authority: Option<Vec<u8>>,
+}
+
+/// What is served.
+struct Loaded {
+    mounted: Mounted,
+    chain: Vec<CertificateDer<'static>>,
+}
+
+/// Hands the pair that is served to each handshake.
+#[derive(Debug, Default)]
+struct Slot(RwLock<Option<Arc<CertifiedKey>>>);
+
+impl ResolvesServerCert for Slot {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
 
 /// A certificate that follows its folder.
 pub struct Certificate {
     folder: PathBuf,
-    loaded: Pair,
-    config: RustlsConfig,
+    name: Option<ServerName<'static>>,
+    loaded: Option<Loaded>,
+    slot: Arc<Slot>,
+    /// What was last said to be wrong, so that it is said once.
+    told: Option<String>,
     metrics: Metrics,
 }
 
 impl Certificate {
-    /// Loads `tls.crt` and `tls.key`.
+    /// Loads `tls.crt` and `tls.key`, if they are there already. Clients call the server by `name`, and check its certificate
+    /// against `ca.crt`: where one is not known, it is not looked at.
     ///
     /// # Errors
-    /// If they cannot be used.
-    pub fn load(folder: &Path, registry: &Registry) -> Result<Self, Error> {
+    /// If the name is none or the metrics are registered already.
+    pub fn load(folder: &Path, name: Option<&str>, registry: &Registry) -> Result<Self, Error> {
+        let name = name
+            .map(|name| ServerName::try_from(name.to_owned()).map_err(|error| Error::Name(name.to_owned(), error)))
+            .transpose()?;
         let metrics = Metrics::register(registry).map_err(Error::Metrics)?;
-        let loaded = read(folder)?;
-        let config = RustlsConfig::from_config(Arc::new(server(folder, &loaded)?));
-        metrics.usable.set(1);
-        Ok(Self { folder: folder.to_path_buf(), loaded, config, metrics })
+        let folder = folder.to_path_buf();
+        let mut this = Self { folder, name, loaded: None, slot: Arc::default(), told: None, metrics };
+        this.look(UnixTime::now());
+        Ok(this)
     }
 
     /// What the server is given; it changes with the folder.
     pub fn config(&self) -> RustlsConfig {
-        self.config.clone()
+        let resolver: Arc<dyn ResolvesServerCert> = Arc::<Slot>::clone(&self.slot);
+        let mut config = ServerConfig::builder().with_no_client_auth().with_cert_resolver(resolver);
+        // The API server talks HTTP/1.1 to webhooks.
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        RustlsConfig::from_config(Arc::new(config))
     }
 
     /// Follows the folder until a stop is requested.
     pub async fn follow(mut self, check: Check, shutdown: Shutdown) {
-        check.ready();
         loop {
+            match self.look(UnixTime::now()) {
+                None => check.ready(),
+                Some(why) => check.not_ready(&why),
+            }
             tokio::select! {
                 () = shutdown.requested() => return,
                 () = tokio::time::sleep(PERIOD) => {}
             }
-            match self.reload() {
-                Ok(changed) => {
-                    self.metrics.usable.set(1);
-                    if changed {
-                        self.metrics.reloads.with_label_values(&["ok"]).inc();
-                        tracing::info!("serving certificate reloaded");
-                    }
-                }
-                Err(error) => {
-                    if self.metrics.usable.get() == 1 {
-                        tracing::error!(
-                            error = &error as &dyn std::error::Error,
-                            "serving certificate not usable, the old one stays"
-                        );
-                        self.metrics.reloads.with_label_values(&["failed"]).inc();
-                    }
-                    self.metrics.usable.set(0);
-                }
-            }
         }
     }
 
-    fn reload(&mut self) -> Result<bool, Error> {
-        let pair = read(&self.folder)?;
-        if pair == self.loaded {
-            return Ok(false);
+    /// Loads what is mounted, if it is new and better than what is served. Returns why clients would not accept what is served.
+    fn look(&mut self, now: UnixTime) -> Option<String> {
+        let problem = self.reload(now).err();
+        let served = match &self.loaded {
+            Some(loaded) => self.fit(loaded, now).err(),
+            None => None,
+        };
+        self.metrics.usable.set(i64::from(self.loaded.is_some() && problem.is_none() && served.is_none()));
+        let why = problem.as_ref().or(served.as_ref()).map(|error| super::chain(error));
+        if self.told != why {
+            if let Some(why) = &why {
+                self.metrics.reloads.with_label_values(&["failed"]).inc();
+                tracing::error!(error = why, "the mounted serving certificate cannot be used");
+            }
+            self.told = why.clone();
         }
-        self.config.reload_from_config(Arc::new(server(&self.folder, &pair)?));
-        self.loaded = pair;
-        Ok(true)
+        if self.loaded.is_none() || served.is_some() { why.or_else(|| Some("there is none".to_owned())) } else { None }
+    }
+
+    fn reload(&mut self, now: UnixTime) -> Result<(), Error> {
+        let mounted = read(&self.folder)?;
+        if self.loaded.as_ref().is_some_and(|loaded| loaded.mounted == mounted) {
+            return Ok(());
+        }
+        let (key, loaded) = parse(&self.folder, mounted)?;
+        let unfit = self.fit(&loaded, now).err();
+        // One that clients do not accept is better than none: the answer says why, and theirs may be another clock.
+        if let Some(error) = unfit
+            && self.loaded.as_ref().is_some_and(|served| self.fit(served, now).is_ok())
+        {
+            return Err(error);
+        }
+        if let Ok(dates) = certificate::Dates::of(&loaded.chain[0]) {
+            self.metrics.expiry.set(dates.not_after.as_second());
+        }
+        *self.slot.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(key));
+        self.loaded = Some(loaded);
+        self.metrics.reloads.with_label_values(&["ok"]).inc();
+        tracing::info!("serving certificate loaded");
+        Ok(())
+    }
+
+    /// Whether a client would accept it.
+    fn fit(&self, loaded: &Loaded, now: UnixTime) -> Result<(), Error> {
+        let authority = loaded.mounted.authority.as_deref();
+        Ok(certificate::accepted(&loaded.chain, authority, self.name.as_ref(), now)?)
     }
 }
 
-fn read(folder: &Path) -> Result<Pair, Error> {
+fn read(folder: &Path) -> Result<Mounted, Error> {
     let file = |name: &str| {
         let path = folder.join(name);
         std::fs::read(&path).map_err(|error| Error::Read(path, error))
     };
-    Ok((file("tls.crt")?, file("tls.key")?))
+    Ok(Mounted { certificate: file("tls.crt")?, key: file("tls.key")?, authority: file("ca.crt").ok() })
 }
 
-fn server(folder: &Path, (certificate, key): &Pair) -> Result<ServerConfig, Error> {
-    let chain = CertificateDer::pem_slice_iter(certificate)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| Error::Pem(folder.join("tls.crt"), error))?;
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| Error::Pem(folder.join("tls.key"), error))?;
-    let mut config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).map_err(Error::Pair)?;
-    // The API server talks HTTP/1.1 to webhooks.
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+fn parse(folder: &Path, mounted: Mounted) -> Result<(CertifiedKey, Loaded), Error> {
+    let wrong = |error| Error::Pem(folder.join("tls.crt"), error);
+    let chain = CertificateDer::pem_slice_iter(&mounted.certificate).collect::<Result<Vec<_>, _>>().map_err(wrong)?;
+    if chain.is_empty() {
+        return Err(wrong(rustls::pki_types::pem::Error::NoItemsFound));
+    }
+    let key = PrivateKeyDer::from_pem_slice(&mounted.key).map_err(|error| Error::Pem(folder.join("tls.key"), error))?;
+    let key =
+        CertifiedKey::from_der(chain.clone(), key, &rustls::crypto::ring::default_provider()).map_err(Error::Pair)?;
+    Ok((key, Loaded { mounted, chain }))
 }

@@ -29,8 +29,8 @@ const REMIND: Duration = Duration::from_secs(1);
 /// The webhook cannot run.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The certificate cannot be used.
-    #[error("the serving certificate in webhook.tlsDir cannot be used")]
+    /// The certificate cannot be followed.
+    #[error("the serving certificate in webhook.tlsDir cannot be followed")]
     Certificate(#[source] tls::Error),
     /// A metric is there already.
     #[error("cannot register the webhook's metrics")]
@@ -51,9 +51,10 @@ pub fn metrics() -> Result<Collectors, prometheus::Error> {
 /// Runs until a stop is requested.
 ///
 /// # Errors
-/// If the certificate cannot be used or the address not be listened on.
+/// If the address cannot be listened on.
 pub async fn run(env: Environment, config: Arc<Config>, sources: Arc<Sources>) -> Result<(), Error> {
-    let certificate = tls::Certificate::load(&config.webhook.tls_dir, &env.registry).map_err(Error::Certificate)?;
+    let (folder, name) = (&config.webhook.tls_dir, config.webhook.server_name.as_deref());
+    let certificate = tls::Certificate::load(folder, name, &env.registry).map_err(Error::Certificate)?;
     let tls = certificate.config();
     let follow = certificate.follow(env.health.check("certificate"), env.shutdown.clone());
     essential("certificate", &env.shutdown, follow);

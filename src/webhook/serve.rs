@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
+use hyper_util::rt::TokioTimer;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use poolguard_policy::doors::Door;
 use poolguard_policy::overriding::Override;
@@ -37,6 +38,9 @@ use crate::runtime::{Environment, Shutdown, admin, telemetry};
 const BODY_LIMIT: usize = 7 << 20;
 /// How long reviews under way may take to finish when a stop is requested.
 const DRAIN: Duration = Duration::from_secs(12);
+/// How long a connection may be open without a whole request: whoever opens thousands and says nothing gets them closed. The API
+/// server opens a new one when it has something to ask.
+const SILENCE: Duration = Duration::from_secs(15);
 /// The reason of an Event about a removal that happens as soon as it may.
 const REMOVAL_PENDING: &str = "RemovalPending";
 /// The reason of an Event about a removal that an override let pass.
@@ -100,7 +104,9 @@ pub(super) async fn serve(
         shutdown.requested().await;
         stop.graceful_shutdown(Some(DRAIN));
     });
-    axum_server::bind_rustls(listen, tls).handle(handle).serve(router.into_make_service()).await
+    let mut server = axum_server::bind_rustls(listen, tls).handle(handle);
+    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(SILENCE);
+    server.serve(router.into_make_service()).await
 }
 
 async fn validate(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {

@@ -11,10 +11,14 @@ fn chart() -> String {
     poolguard_harness::root().join("charts/poolguard").to_string_lossy().into_owned()
 }
 
+/// One source of truth: as much as is required.
+const SOURCE: &str = "sources[0].name=conftool,sources[0].conftool.endpoints={https://conf1001.example:4001}";
+
 /// What `helm template` says about these values.
 fn render(scenario: &Scenario, values: &[&str]) -> poolguard_harness::command::Output {
     let chart = chart();
-    let mut arguments = vec!["template", "poolguard", &chart, "--namespace", "poolguard", "--kube-version", "1.36.3"];
+    let mut arguments =
+        vec!["template", "poolguard", &chart, "--namespace", "poolguard", "--kube-version", "1.36.3", "--skip-tests"];
     for value in values {
         arguments.extend(["--set", value]);
     }
@@ -25,7 +29,7 @@ fn render(scenario: &Scenario, values: &[&str]) -> poolguard_harness::command::O
 fn what_the_chart_renders_in_the_cluster_is_taken_by_the_api_server_and_the_binary() {
     let scenario = Scenario::bare("install-chart");
     let workload = "customWorkloads[0].group=argoproj.io,customWorkloads[0].version=v1alpha1,customWorkloads[0].resource=rollouts,customWorkloads[0].kind=Rollout";
-    let rendered = render(&scenario, &["datacenter=eqiad", workload]).success().expect("a rendering");
+    let rendered = render(&scenario, &["datacenter=eqiad", SOURCE, workload]).success().expect("a rendering");
     let file = scenario.datacenter().folder.join("rendered.yaml");
     std::fs::write(&file, &rendered).expect("a file");
     let arguments = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", &file.to_string_lossy()];
@@ -74,11 +78,32 @@ fn what_the_chart_renders_in_the_cluster_is_taken_by_the_api_server_and_the_bina
 #[test]
 fn values_that_make_no_sense_are_refused_with_what_to_write() {
     let scenario = Scenario::bare("install-values");
+    let required = "set both datacenter, the name of the datacenter that this cluster is in, and sources, where the truth about pooling \
+                    is found (or declaredOnly=true, where each ServicePooling declares it): docs/values.md";
     for (values, sentence) in [
-        (&[] as &[&str], "set datacenter: the name of the datacenter that this cluster is in"),
-        (&["datacenter=eqiad", "datacentre=x"], "datacentre"),
-        (&["datacenter=eqiad", "enforcement=Sometimes"], "enforcement"),
-        (&["datacenter=eqiad", "webhook.timeoutSeconds=1"], "timeoutSeconds"),
+        (&[] as &[&str], required),
+        (&["datacenter=eqiad"], required),
+        (&[SOURCE], required),
+        (&["datacenter=eqiad", SOURCE, "declaredOnly=true"], "leave out one of the two"),
+        (&["datacenter=eqiad", SOURCE, "canary.namespace=kube-system"], "give the canary a namespace of its own"),
+        (&["datacenter=eqiad", SOURCE, "canary.namespace=poolguard"], "give the canary a namespace of its own"),
+        (&["datacenter=eqiad", SOURCE, "datacentre=x"], "additional properties 'datacentre' not allowed"),
+        (&["datacenter=eqiad", SOURCE, "webhook.replica=3"], "additional properties 'replica' not allowed"),
+        (
+            &["datacenter=eqiad", SOURCE, "sources[0].conftool.endpoint=x"],
+            "additional properties 'endpoint' not allowed",
+        ),
+        (&["datacenter=eqiad", SOURCE, "networks[0].cidr=x"], "additional properties 'cidr' not allowed"),
+        (&["datacenter=eqiad", SOURCE, "webhook.tolerations[0].kee=x"], "additional properties 'kee' not allowed"),
+        (
+            &["datacenter=eqiad", SOURCE, "controller.resources.request.cpu=1"],
+            "additional properties 'request' not allowed",
+        ),
+        (&["datacenter=eqiad", SOURCE, "sources[0].dns.servers={10.3.0.1}"], "'oneOf' failed"),
+        (&["datacenter=eqiad", SOURCE, "enforcement=Sometimes"], "enforcement"),
+        (&["datacenter=eqiad", SOURCE, "webhook.timeoutSeconds=1"], "timeoutSeconds"),
+        (&["datacenter=eqiad", SOURCE, "webhook.resources=null"], "missing property 'resources'"),
+        (&["datacenter=eqiad", SOURCE, "webhook.resources.requests.memory=null"], "missing property 'memory'"),
     ] {
         let output = render(&scenario, values);
         assert!(!output.ok() && output.text().contains(sentence), "{values:?}: {}", output.text());
@@ -88,7 +113,7 @@ fn values_that_make_no_sense_are_refused_with_what_to_write() {
 #[test]
 fn an_installation_that_only_warns_fails_open() {
     let scenario = Scenario::bare("install-warn");
-    let rendered = render(&scenario, &["datacenter=eqiad", "enforcement=Warn"]).success().expect("a rendering");
+    let rendered = render(&scenario, &["datacenter=eqiad", SOURCE, "enforcement=Warn"]).success().expect("a rendering");
     assert!(rendered.contains("failurePolicy: Ignore"), "{rendered}");
     assert!(!rendered.contains("failurePolicy: Fail"), "some entry fails closed");
 }

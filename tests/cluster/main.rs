@@ -4,11 +4,15 @@
 //!
 //! A refusal counts only if the webhook's own counter moved and the same command succeeds after the depool.
 
+mod autoscaler;
 mod bad_input;
+mod certificates;
+mod chart;
 mod discovery;
 mod doors;
 mod evidence;
 mod faults;
+mod gitops;
 mod golden;
 mod install;
 mod line;
@@ -18,7 +22,9 @@ mod ordinary_work;
 mod outage;
 mod overrides;
 mod proof;
+mod resilience;
 mod runbook;
 mod scenario;
 mod status;
+mod uninstall;
 mod warning;

@@ -34,15 +34,32 @@ pub struct Alone {
 
 impl Alone {
     pub fn start(controllers: Controllers) -> Self {
+        Self::with(controllers, &Truth::nothing())
+    }
+
+    pub fn with(controllers: Controllers, truth: &Truth) -> Self {
+        let Empty { datacenter, _ports } = Empty::start(controllers);
+        datacenter.apply(fleet::ROLLOUTS).expect("a custom workload");
+        fleet::routes(&datacenter).expect("HTTPRoutes");
+        let operator = Operator::install_with(&datacenter, truth, binary()).expect("poolguard");
+        Self { datacenter, operator, _ports }
+    }
+}
+
+/// One datacenter that nobody has installed anything in.
+pub struct Empty {
+    pub datacenter: Datacenter,
+    _ports: Ports,
+}
+
+impl Empty {
+    pub fn start(controllers: Controllers) -> Self {
         let (programs, _) = Fleet::prepare(&|line| eprintln!("  {line}")).expect("the programs");
         let run = Arc::new(Run::temporary().expect("a run"));
         let mut ports = Ports::new();
         let own = DatacenterPorts::take(&mut ports).expect("ports");
         let datacenter = Datacenter::start_with(run, &programs, "eqiad", own, controllers).expect("a datacenter");
-        datacenter.apply(fleet::ROLLOUTS).expect("a custom workload");
-        fleet::routes(&datacenter).expect("HTTPRoutes");
-        let operator = Operator::install_with(&datacenter, &Truth::nothing(), binary()).expect("poolguard");
-        Self { datacenter, operator, _ports: ports }
+        Self { datacenter, _ports: ports }
     }
 }
 

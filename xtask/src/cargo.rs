@@ -11,7 +11,17 @@ use serde_json::Value;
 /// # Errors
 /// If it does not succeed.
 pub fn run(arguments: &[&str]) -> Result<()> {
-    let status = cargo().args(arguments).status().context("cannot start cargo")?;
+    run_with(&[], arguments)
+}
+
+/// The same, with variables of its own.
+///
+/// # Errors
+/// If it does not succeed.
+pub fn run_with(variables: &[(&str, &str)], arguments: &[&str]) -> Result<()> {
+    let mut command = cargo();
+    command.envs(variables.iter().copied()).args(arguments);
+    let status = command.status().context("cannot start cargo")?;
     ensure!(status.success(), "`cargo {}` ended with {status}", arguments.join(" "));
     Ok(())
 }
@@ -48,18 +58,18 @@ pub struct TestTarget {
 }
 
 impl TestTarget {
-    /// Runs it, with `further` arguments.
+    /// Runs it, with these variables and `further` arguments.
     ///
     /// # Errors
     /// If it fails.
-    pub fn run(&self, further: &[&str]) -> Result<()> {
+    pub fn run(&self, variables: &[(&str, &str)], further: &[&str]) -> Result<()> {
         let Self { package, name, features } = self;
         let mut arguments = vec!["test", "--package", package, "--test", name];
         if !features.is_empty() {
             arguments.extend(["--features", features]);
         }
         arguments.extend(further);
-        run(&arguments)
+        run_with(variables, &arguments)
     }
 }
 

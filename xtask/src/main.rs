@@ -88,6 +88,11 @@ enum Command {
         /// Only the tests that need nothing but Rust
         #[arg(long)]
         fast: bool,
+        /// Only the tests against real control planes, with this minor version of Kubernetes, such as 1.33
+        ///
+        /// `tests/controlplane` has a module for each. The first run builds four programs, about six minutes on two cores.
+        #[arg(long, value_name = "MINOR", conflicts_with = "fast")]
+        kubernetes: Option<String>,
     },
 }
 
@@ -102,7 +107,8 @@ fn main() -> ExitCode {
         Command::Mutants { files } => mutants::run(&files),
         Command::Fuzz { seconds } => fuzz::run(seconds),
         Command::RecordReviews => record::run(),
-        Command::Test { fast } => test::run(fast, std::env::var_os("CI").is_some()),
+        Command::Test { kubernetes: Some(version), .. } => test::against(&version),
+        Command::Test { fast, kubernetes: None } => test::run(fast, std::env::var_os("CI").is_some()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,8 +6,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use poolguard_harness::debian;
 use poolguard_harness::fleet::Fleet;
+use poolguard_harness::{conftool, debian, programs};
 
 use crate::cargo::TestTarget;
 use crate::{cargo, progress};
@@ -36,10 +36,10 @@ pub fn run(fast: bool, strict: bool) -> Result<()> {
         targets.iter().filter(|target| target.name != CLUSTER).partition(|target| target.features.is_empty());
     let (to_run, left_out) = if fast { (plain, with_features) } else { ([plain, with_features].concat(), Vec::new()) };
     for target in to_run {
-        tiers.push((target.name.clone(), timed(|| target.run(&["--quiet"]))));
+        tiers.push((target.name.clone(), timed(|| target.run(&[], &["--quiet"]))));
     }
     if !fast {
-        tiers.push((CLUSTER.to_owned(), cluster(&targets)));
+        tiers.push((CLUSTER.to_owned(), cluster(&targets, None)));
     }
     println!();
     for (name, outcome) in &tiers {
@@ -62,8 +62,21 @@ pub fn run(fast: bool, strict: bool) -> Result<()> {
     bail!("not as it should be: {}", failed.join(", "))
 }
 
+/// Runs only the tier against the datacenters, with another minor version of Kubernetes.
+///
+/// # Errors
+/// If it fails or cannot run.
+pub fn against(kubernetes: &str) -> Result<()> {
+    let outcome = cluster(&cargo::test_targets()?, Some(kubernetes));
+    println!("\n{:<16}{}", format!("{CLUSTER} {kubernetes}"), outcome.told());
+    match outcome {
+        Outcome::Passed(_) => Ok(()),
+        Outcome::Failed(_) | Outcome::CannotRun(_) => bail!("not as it should be with Kubernetes {kubernetes}"),
+    }
+}
+
 /// The tier against the two datacenters.
-fn cluster(targets: &[TestTarget]) -> Outcome {
+fn cluster(targets: &[TestTarget], kubernetes: Option<&str>) -> Outcome {
     let Some(target) = targets.iter().find(|target| target.name == CLUSTER) else {
         return Outcome::CannotRun(format!("the workspace has no test target `{CLUSTER}`"));
     };
@@ -72,13 +85,21 @@ fn cluster(targets: &[TestTarget]) -> Outcome {
             return Outcome::CannotRun(format!("`{program}` is not on the PATH; it builds {use_of}"));
         }
     }
-    if let Err(error) = Fleet::prepare(&progress) {
+    let prepared = match kubernetes {
+        Some(version) => {
+            programs::build_version(version, &progress).and_then(|_| conftool::install(&progress)).map(drop)
+        }
+        None => Fleet::prepare(&progress).map(drop),
+    };
+    if let Err(error) = prepared {
         return Outcome::CannotRun(format!("{error:#}"));
     }
+    let version: Vec<(&str, &str)> = kubernetes.map(|version| (programs::VERSION, version)).into_iter().collect();
+    let run = |further: &[&str]| target.run(&version, further);
     match debian::unpack(&progress) {
-        Ok(_) => timed(|| target.run(&[])),
+        Ok(_) => timed(|| run(&[])),
         // Only the scenarios that need gdnsd and Prometheus are left out, and the tier is not called whole.
-        Err(error) => match timed(|| target.run(&["--", "--skip", "evidence::"])) {
+        Err(error) => match timed(|| run(&["--", "--skip", "evidence::"])) {
             Outcome::Passed(_) => Outcome::CannotRun(format!("passed without gdnsd and Prometheus: {error:#}")),
             outcome => outcome,
         },

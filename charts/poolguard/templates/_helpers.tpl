@@ -15,8 +15,13 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if eq .Values.enforcement "Warn" }}Ignore{{ else }}{{ .Values.webhook.failurePolicy }}{{ end -}}
 {{- end }}
 
+{{- /* By which name the API server calls the webhook. */ -}}
+{{- define "poolguard.serverName" -}}
+poolguard-webhook.{{ .Release.Namespace }}.svc
+{{- end }}
+
 {{- define "poolguard.config" -}}
-datacenter: {{ required "set datacenter: the name of the datacenter that this cluster is in, as the sources of truth write it (--set datacenter=eqiad)" .Values.datacenter }}
+datacenter: {{ .Values.datacenter }}
 {{- with .Values.contact }}
 contact: {{ . | quote }}
 {{- end }}
@@ -27,6 +32,8 @@ trustedIdentities: {{ .Values.trustedIdentities | toJson }}
 customWorkloads: {{ .Values.customWorkloads | toJson }}
 enforcement: {{ .Values.enforcement }}
 evidenceTimeout: {{ .Values.evidenceTimeout }}
+webhook:
+  serverName: {{ include "poolguard.serverName" . }}
 controller:
   namespace: {{ .Release.Namespace }}
   leaseName: poolguard-controller
@@ -38,6 +45,15 @@ controller:
     excludedNamespaces: {{ include "poolguard.excluded" . }}
     url: {{ .Values.webhook.url | quote }}
     caBundle: {{ .Values.webhook.caBundle | quote }}
+  {{- if eq .Values.certificates.source "Controller" }}
+  certificates:
+    authoritySecret: {{ .Values.certificates.authoritySecretName }}
+    servingSecret: {{ .Values.webhook.tlsSecretName }}
+    names: [{{ include "poolguard.serverName" . }}]
+    authorityValidity: {{ .Values.certificates.authorityValidity }}
+    servingValidity: {{ .Values.certificates.servingValidity }}
+    overlap: {{ .Values.certificates.overlap }}
+  {{- end }}
 log: {{ .Values.log | toJson }}
 {{- end }}
 
@@ -50,4 +66,34 @@ securityContext:
   capabilities: {drop: [ALL]}
 livenessProbe: {httpGet: {path: /livez, port: metrics}}
 readinessProbe: {httpGet: {path: /readyz, port: metrics}, periodSeconds: 2}
+{{- end }}
+
+{{- /* Where the pods of a component may run, and which of them go last: `values` of the component, `labels` of its pods. */ -}}
+{{- define "poolguard.placement" -}}
+{{- with .root.Values.image.pullSecrets }}
+imagePullSecrets:
+{{- range . }}
+- {name: {{ . }}}
+{{- end }}
+{{- end }}
+{{- with .values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .values.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.tolerations }}
+tolerations: {{- toYaml . | nindent 0 }}
+{{- end }}
+{{- with .values.affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.topologySpreadConstraints }}
+topologySpreadConstraints:
+{{- range . }}
+{{- /* Of one revision: in a rollout, the old pods would count as well. */ -}}
+{{- $own := dict "labelSelector" (dict "matchLabels" $.labels) "matchLabelKeys" (list "pod-template-hash") }}
+{{ list (merge (deepCopy .) $own) | toYaml }}
+{{- end }}
+{{- end }}
 {{- end }}

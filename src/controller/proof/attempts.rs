@@ -48,6 +48,12 @@ pub(super) async fn all(client: &Client, namespace: &str) -> BTreeMap<&'static s
     join_all(tries).await.into_iter().collect()
 }
 
+/// What became of the dry run of one entry, which needs no more than a right to the canary's Service.
+pub(super) async fn service(client: &Client, namespace: &str) -> Result<(), Finding> {
+    let path = format!("/api/v1/namespaces/{namespace}/services/canary");
+    try_one(client, Attempt { entry: "services", method: Method::DELETE, path, body: None }).await
+}
+
 /// One that is not ready would not be asked about.
 fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());

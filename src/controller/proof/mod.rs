@@ -7,6 +7,7 @@
 
 mod attempts;
 mod canary;
+pub mod check;
 mod registration;
 
 use std::collections::BTreeMap;
@@ -16,12 +17,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::Client;
 use poolguard_policy::doors::{Door, ENTRIES};
+use serde_json::Value;
 use tokio::sync::watch;
 
+use super::certificates::{self, Bundles};
 use super::metrics::Metrics;
 use crate::config::Config;
-use crate::runtime::Environment;
 use crate::runtime::tasks::essential;
+use crate::runtime::{Environment, chain};
 
 /// The pause while the guard is not up: somebody waits for it.
 const IMPATIENT: Duration = Duration::from_secs(1);
@@ -51,6 +54,8 @@ pub(super) enum Kind {
     Missing,
     /// The API server cannot reach the webhook.
     Unreachable,
+    /// The webhook's certificate cannot be kept.
+    Certificate,
     /// The registration differs from what it should be.
     Differs,
     /// Something passed that should have been refused.
@@ -65,10 +70,25 @@ impl Kind {
         match self {
             Self::Missing => "WebhookMissing",
             Self::Unreachable => "WebhookUnreachable",
+            Self::Certificate => "CertificateNotKept",
             Self::Differs => "RegistrationDiffers",
             Self::NotRefused => "NotRefused",
             Self::NotProvable => "NotProvable",
         }
+    }
+}
+
+/// The `caBundle` of every entry; empty where somebody else looks after it.
+struct Trust {
+    /// What should be there.
+    expected: String,
+    /// What is to be there next.
+    wanted: String,
+}
+
+impl Trust {
+    fn always(bundle: &str) -> Self {
+        Self { expected: bundle.to_owned(), wanted: bundle.to_owned() }
     }
 }
 
@@ -109,8 +129,14 @@ pub(super) fn start(env: &Environment, config: &Arc<Config>, metrics: &Metrics) 
 
 /// One proof. All that was found is told by metrics, the gravest in the condition.
 async fn prove(client: &Client, config: &Config, further: &[Door], metrics: &Metrics) -> Proved {
-    let mut findings = registration::check(client, config, further, metrics).await;
+    let live = registration::live(client, &config.controller.webhook_configuration).await;
+    let (trust, certificate) = trust(client, config, live.as_deref().unwrap_or_default(), metrics).await;
+    let mut findings = match live {
+        Ok(live) => registration::check(client, config, &live, &trust, further, metrics).await,
+        Err(finding) => vec![finding],
+    };
     metrics.registration.set(i64::from(findings.is_empty()));
+    findings.extend(certificate);
     if let Err(error) = canary::keep(client, &config.controller.canary_namespace, &config.datacenter).await {
         let message = format!("the canary's ServicePooling cannot be kept: {error}");
         findings.push(Finding { kind: Kind::NotProvable, message });
@@ -126,6 +152,26 @@ async fn prove(client: &Client, config: &Config, further: &[Door], metrics: &Met
     match findings.into_iter().next() {
         None => Proved::Up,
         Some(finding) => Proved::Down(finding),
+    }
+}
+
+/// The authorities that the API server has to trust, and what is wrong with those that are made here.
+async fn trust(client: &Client, config: &Config, live: &[Value], metrics: &Metrics) -> (Trust, Option<Finding>) {
+    let controller = &config.controller;
+    let Some(certificates) = &controller.certificates else {
+        return (Trust::always(&controller.registration.ca_bundle), None);
+    };
+    let registered = registration::authority(live);
+    match certificates::keep(client, controller, certificates, &registered, metrics).await {
+        // What was registered before a step is not somebody's mistake.
+        Ok(Bundles { before, now }) if before == registered => {
+            (Trust { expected: registration::encoded(before), wanted: registration::encoded(now) }, None)
+        }
+        Ok(Bundles { now, .. }) => (Trust::always(&registration::encoded(now)), None),
+        Err(error) => {
+            let message = format!("the webhook's certificate cannot be kept: {}", chain(&error));
+            (Trust::always(""), Some(Finding { kind: Kind::Certificate, message }))
+        }
     }
 }
 

@@ -1,12 +1,13 @@
 //! The registration in force, compared field by field with what it should be.
 
+use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, Resource};
 use poolguard_policy::doors::Door;
 use serde_json::{Map, Value, json};
 
-use super::{Finding, Kind};
+use super::{Finding, Kind, Trust};
 use crate::config::{Config, Registration};
 use crate::controller::metrics::Metrics;
 use crate::registration::webhooks;
@@ -14,27 +15,58 @@ use crate::registration::webhooks;
 /// The field manager of the one field that is mended.
 const CA_MANAGER: &str = "poolguard-ca";
 
-/// What is wrong with the registration; a `caBundle` that differs is mended.
-pub(super) async fn check(client: &Client, config: &Config, further: &[Door], metrics: &Metrics) -> Vec<Finding> {
-    let name = &config.controller.webhook_configuration;
-    let missing = |message: String| vec![Finding { kind: Kind::Missing, message }];
-    let configurations = Api::<ValidatingWebhookConfiguration>::all(client.clone());
-    let live = match configurations.get_opt(name).await {
-        Ok(Some(live)) => live,
-        Ok(None) => return missing(format!("there is no ValidatingWebhookConfiguration {name}")),
-        Err(error) => return missing(format!("ValidatingWebhookConfiguration {name} cannot be read: {error}")),
+/// The entries that are in force.
+pub(super) async fn live(client: &Client, name: &str) -> Result<Vec<Value>, Finding> {
+    let missing = |message: String| Finding { kind: Kind::Missing, message };
+    match Api::<ValidatingWebhookConfiguration>::all(client.clone()).get_opt(name).await {
+        Ok(Some(live)) => {
+            Ok(live.webhooks.iter().flatten().filter_map(|webhook| serde_json::to_value(webhook).ok()).collect())
+        }
+        Ok(None) => Err(missing(format!("there is no ValidatingWebhookConfiguration {name}"))),
+        Err(error) => Err(missing(format!("ValidatingWebhookConfiguration {name} cannot be read: {error}"))),
+    }
+}
+
+/// The authorities that all entries trust, PEM; empty where they differ.
+pub(super) fn authority(live: &[Value]) -> String {
+    let bundle = live.first().map(|first| &first["clientConfig"]["caBundle"]);
+    let Some(bundle) = bundle.filter(|bundle| live.iter().all(|entry| entry["clientConfig"]["caBundle"] == **bundle))
+    else {
+        return String::new();
     };
-    let live: Vec<Value> =
-        live.webhooks.iter().flatten().filter_map(|webhook| serde_json::to_value(webhook).ok()).collect();
-    let wanted = wanted(&config.controller.registration, &config.controller.namespace, further);
-    let findings = compare(name, &live, &wanted);
-    let ca = &config.controller.registration.ca_bundle;
-    if !ca.is_empty() && live.iter().any(|webhook| webhook["clientConfig"]["caBundle"] != **ca) {
-        match mend(&configurations, name, &live, ca).await {
-            Ok(()) => {
+    let decoded = serde_json::from_value::<ByteString>(bundle.clone()).unwrap_or_default();
+    String::from_utf8(decoded.0).unwrap_or_default()
+}
+
+/// PEM as `caBundle` holds it.
+pub(super) fn encoded(bundle: String) -> String {
+    let encoded = serde_json::to_value(ByteString(bundle.into_bytes())).unwrap_or_default();
+    encoded.as_str().unwrap_or_default().to_owned()
+}
+
+/// What is wrong with the registration; a `caBundle` that differs is mended.
+pub(super) async fn check(
+    client: &Client,
+    config: &Config,
+    live: &[Value],
+    trust: &Trust,
+    further: &[Door],
+    metrics: &Metrics,
+) -> Vec<Finding> {
+    let name = &config.controller.webhook_configuration;
+    let Trust { expected, wanted: next } = trust;
+    let findings =
+        compare(name, live, &wanted(&config.controller.registration, expected, &config.controller.namespace, further));
+    let differs = |bundle: &str| {
+        live.iter().any(|entry| entry["clientConfig"]["caBundle"].as_str().unwrap_or_default() != bundle)
+    };
+    if !next.is_empty() && differs(next) {
+        match mend(&Api::all(client.clone()), name, live, next).await {
+            Ok(()) if differs(expected) => {
                 metrics.repairs.with_label_values(&["caBundle"]).inc();
                 tracing::warn!(configuration = name, "caBundle was not the webhook's authority, and has been mended");
             }
+            Ok(()) => tracing::info!(configuration = name, "caBundle has the authorities of the webhook's certificate"),
             Err(error) => tracing::error!(configuration = name, error = %error, "caBundle cannot be mended"),
         }
     }
@@ -42,7 +74,7 @@ pub(super) async fn check(client: &Client, config: &Config, further: &[Door], me
 }
 
 /// The entries as the chart renders them.
-fn wanted(registration: &Registration, namespace: &str, further: &[Door]) -> Vec<Value> {
+fn wanted(registration: &Registration, ca: &str, namespace: &str, further: &[Door]) -> Vec<Value> {
     let mut wanted = webhooks(further);
     for webhook in &mut wanted {
         if webhook["failurePolicy"] == "Fail" {
@@ -62,8 +94,8 @@ fn wanted(registration: &Registration, namespace: &str, further: &[Door]) -> Vec
         } else {
             client.insert("url".to_owned(), json!(format!("{}/validate", registration.url.trim_end_matches('/'))));
         }
-        if !registration.ca_bundle.is_empty() {
-            client.insert("caBundle".to_owned(), json!(registration.ca_bundle));
+        if !ca.is_empty() {
+            client.insert("caBundle".to_owned(), json!(ca));
         }
         webhook["clientConfig"] = Value::Object(client);
     }
@@ -148,12 +180,12 @@ mod tests {
     use super::*;
 
     fn registration() -> Registration {
-        Registration { url: "https://127.0.0.1:9".to_owned(), ca_bundle: "Y2E=".to_owned(), ..Registration::default() }
+        Registration { url: "https://127.0.0.1:9".to_owned(), ..Registration::default() }
     }
 
     #[test]
     fn what_the_chart_renders_is_no_finding_and_every_change_of_it_is() {
-        let wanted = wanted(&registration(), "poolguard", &[]);
+        let wanted = wanted(&registration(), "Y2E=", "poolguard", &[]);
         // As the API server gives it back.
         let mut live = wanted.clone();
         for webhook in &mut live {
@@ -188,5 +220,13 @@ mod tests {
         more.push(json!({"name": "other.example"}));
         assert_eq!(compare("p", &more, &wanted)[0].kind, Kind::Differs);
         assert_eq!(compare("p", &[], &wanted).len(), wanted.len());
+    }
+    #[test]
+    fn an_authority_counts_only_where_all_entries_trust_it() {
+        let entry = |bundle: &str| json!({"clientConfig": {"caBundle": encoded(bundle.to_owned())}});
+        assert_eq!(authority(&[entry("a"), entry("a")]), "a");
+        assert_eq!(authority(&[entry("a"), entry("b")]), "");
+        assert_eq!(authority(&[json!({"clientConfig": {}})]), "");
+        assert_eq!(authority(&[]), "");
     }
 }

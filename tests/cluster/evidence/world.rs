@@ -165,7 +165,7 @@ impl World {
                 {"name": "wire-prometheus", "prometheus": traffic(&prometheus.url)},
             ]),
             networks: json!(networks),
-            enforcement: "Enforce",
+            ..Truth::nothing()
         };
         let operator = Operator::install_with(&eqiad, &truth, binary()).expect("poolguard");
         let this = Self {

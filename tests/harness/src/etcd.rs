@@ -8,8 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD as BASE64;
 
-use crate::http::{base64, request};
+use crate::http::request;
 use crate::ports::Ports;
 use crate::programs::Programs;
 use crate::run::Run;
@@ -262,9 +264,8 @@ impl Etcd {
         body: &str,
     ) -> Result<()> {
         let content_type = format!("Content-Type: {content_type}");
-        let authorization = credentials.map(|(user, password)| {
-            format!("Authorization: Basic {}", base64(format!("{user}:{password}").as_bytes()))
-        });
+        let authorization = credentials
+            .map(|(user, password)| format!("Authorization: Basic {}", BASE64.encode(format!("{user}:{password}"))));
         let mut headers = vec![content_type.as_str()];
         headers.extend(authorization.as_deref());
         let answer = request(&self.address(0), method, path, &headers, body)?;

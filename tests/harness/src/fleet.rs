@@ -118,17 +118,42 @@ impl Fleet {
 /// # Errors
 /// If their definition cannot be downloaded or applied.
 pub fn routes(datacenter: &Datacenter) -> Result<()> {
-    datacenter.apply_file(&gateway_api()?)
+    let module = module("gateway-api", "sigs.k8s.io/gateway-api")?;
+    datacenter.apply_file(&module.join("config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"))
 }
 
-/// The CustomResourceDefinition of HTTPRoute, from the Go module that pins it.
-fn gateway_api() -> Result<PathBuf> {
-    let folder = crate::root().join("tests/controlplane/gateway-api");
-    let list = |arguments: &[&str]| {
+/// Makes a datacenter know what the Prometheus operator and cert-manager read.
+///
+/// # Errors
+/// If the definitions cannot be downloaded or applied.
+pub fn optional(datacenter: &Datacenter) -> Result<()> {
+    for (folder, path, files) in [
+        (
+            "prometheus-operator",
+            "github.com/prometheus-operator/prometheus-operator",
+            ["monitoring.coreos.com_servicemonitors.yaml", "monitoring.coreos.com_prometheusrules.yaml"]
+                .map(|file| format!("example/prometheus-operator-crd/{file}")),
+        ),
+        (
+            "cert-manager",
+            "github.com/cert-manager/cert-manager",
+            ["cert-manager.io_certificates.yaml", "cert-manager.io_issuers.yaml"]
+                .map(|file| format!("deploy/crds/{file}")),
+        ),
+    ] {
+        let module = module(folder, path)?;
+        files.iter().try_for_each(|file| datacenter.apply_file(&module.join(file)))?;
+    }
+    Ok(())
+}
+
+/// Where a Go module is that a folder of `tests/controlplane` pins: it holds CustomResourceDefinitions.
+fn module(folder: &str, module: &str) -> Result<PathBuf> {
+    let folder = crate::root().join("tests/controlplane").join(folder);
+    let go = |arguments: &[&str]| {
         crate::command::run(Command::new("go").current_dir(&folder).env("GOTOOLCHAIN", "local").args(arguments))?
             .success()
     };
-    list(&["mod", "download", "sigs.k8s.io/gateway-api"]).context("cannot download the Gateway API")?;
-    let module = list(&["list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api"])?;
-    Ok(PathBuf::from(module.trim()).join("config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"))
+    go(&["mod", "download", module]).with_context(|| format!("cannot download {module}"))?;
+    Ok(PathBuf::from(go(&["list", "-m", "-f", "{{.Dir}}", module])?.trim()))
 }

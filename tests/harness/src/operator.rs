@@ -4,17 +4,20 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD as BASE64;
 
 use serde_json::{Value, json};
 
 use crate::datacenter::{Datacenter, Who};
 use crate::edge::Edge;
 use crate::edge::addresses::{CLIENTS, NETWORKS};
-use crate::http::{base64, get};
+use crate::http::get;
+use crate::mount::Mount;
 use crate::pki::{Authority, Credential, Subject, kubeconfig};
 use crate::ports::Ports;
 use crate::wait::wait_for;
@@ -29,7 +32,10 @@ const READY: Duration = Duration::from_secs(30);
 pub struct Operator {
     datacenter: String,
     folder: PathBuf,
+    /// Of a certificate that is made here.
     ca_bundle: String,
+    /// Where the webhook sees the certificate that the controller makes.
+    mount: Option<Arc<Mount>>,
     binary: PathBuf,
     ports: OperatorPorts,
     /// Held, so that nobody takes a port while its process is stopped.
@@ -54,6 +60,10 @@ pub struct Truth {
     pub networks: Value,
     /// `Enforce` or `Warn`, for the whole installation.
     pub enforcement: &'static str,
+    /// `controller.proofInterval`: tests do not wait for half a minute.
+    pub proof_interval: &'static str,
+    /// `controller.certificates` without names, where the controller makes the webhook's certificate.
+    pub certificates: Option<Value>,
 }
 
 /// The custom workload that scenarios use.
@@ -70,12 +80,24 @@ impl Truth {
         let source = json!({"name": "conftool", "conftool": {
             "endpoints": [endpoint], "namespace": "/conftool/v1", "propagation": "0s",
         }});
-        Self { sources: json!([source]), networks: json!([]), enforcement: "Enforce" }
+        Self {
+            sources: json!([source]),
+            networks: json!([]),
+            enforcement: "Enforce",
+            proof_interval: "1s",
+            certificates: None,
+        }
     }
 
     /// Nothing but what resources declare.
     pub fn nothing() -> Self {
-        Self { sources: json!([]), networks: json!([]), enforcement: "Enforce" }
+        Self {
+            sources: json!([]),
+            networks: json!([]),
+            enforcement: "Enforce",
+            proof_interval: "1s",
+            certificates: None,
+        }
     }
 
     /// conftool's etcd, gdnsd, and this datacenter's Prometheus.
@@ -92,8 +114,23 @@ impl Truth {
                 "url": edge.prometheus(datacenter), "interval": "500ms",
             }}));
         }
-        Self { sources, networks: json!(networks), enforcement: "Enforce" }
+        Self { sources, networks: json!(networks), enforcement: "Enforce", proof_interval: "1s", certificates: None }
     }
+}
+
+/// The authority of a certificate that is made here, in base64, or where the webhook sees the one that the controller makes.
+fn certificate(datacenter: &Datacenter, truth: &Truth, folder: &Path) -> Result<(String, Option<Arc<Mount>>)> {
+    let tls = folder.join("tls");
+    if truth.certificates.is_some() {
+        return Ok((String::new(), Some(Mount::start(datacenter, NAMESPACE, "poolguard-webhook-tls", tls)?)));
+    }
+    let authority = Authority::new(folder.join("pki"), "poolguard")?;
+    let (certificate, key) = authority.sign("webhook", Subject::Server(&["poolguard-webhook.poolguard.svc"]))?;
+    fs::create_dir_all(&tls).context("cannot make the folder of the certificate")?;
+    fs::copy(certificate, tls.join("tls.crt")).context("cannot copy the certificate")?;
+    fs::copy(key, tls.join("tls.key")).context("cannot copy the key")?;
+    fs::write(tls.join("ca.crt"), &authority.pem).context("cannot write the authority")?;
+    Ok((BASE64.encode(&authority.pem), None))
 }
 
 /// The processes.
@@ -121,19 +158,18 @@ impl Operator {
             controller_metrics: held.take()?,
             standby_metrics: held.take()?,
         };
-        let authority = Authority::new(folder.join("pki"), "poolguard")?;
-        let (certificate, key) = authority.sign("webhook", Subject::Server(&["poolguard-webhook.poolguard.svc"]))?;
-        let tls = folder.join("tls");
-        fs::create_dir_all(&tls).context("cannot make the folder of the certificate")?;
-        fs::copy(certificate, tls.join("tls.crt")).context("cannot copy the certificate")?;
-        fs::copy(key, tls.join("tls.key")).context("cannot copy the key")?;
+        let (ca_bundle, mount) = certificate(datacenter, truth, &folder)?;
         let values = json!({
             "datacenter": datacenter.name,
+            "sources": truth.sources,
+            "declaredOnly": truth.sources == json!([]),
+            "networks": truth.networks,
             "customWorkloads": custom_workloads(),
             "enforcement": truth.enforcement,
+            "certificates": {"source": if mount.is_some() { "Controller" } else { "Provided" }},
             "webhook": {
                 "url": format!("https://127.0.0.1:{}", ports.webhook),
-                "caBundle": base64(authority.pem.as_bytes()),
+                "caBundle": ca_bundle,
             },
         });
         let file = folder.join("values.json");
@@ -157,7 +193,8 @@ impl Operator {
         let this = Self {
             datacenter: datacenter.name.clone(),
             folder,
-            ca_bundle: base64(authority.pem.as_bytes()),
+            ca_bundle,
+            mount,
             binary: binary.to_path_buf(),
             ports,
             _held: held,
@@ -179,19 +216,28 @@ impl Operator {
         format!("https://127.0.0.1:{}", self.ports.webhook)
     }
 
+    /// Where the webhook sees the certificate that the controller makes.
+    pub fn mount(&self) -> Option<&Arc<Mount>> {
+        self.mount.as_ref()
+    }
+
     fn configure(&self, datacenter: &Datacenter, process: &str, truth: &Truth) -> Result<()> {
         let account = format!("poolguard-{process}");
         let token = datacenter.kubectl(&["-n", NAMESPACE, "create", "token", &account, "--duration=24h"])?.success()?;
         let credential = Credential::Token(token.trim().to_owned());
         let file = self.folder.join(format!("{process}.kubeconfig"));
         kubeconfig(&file, &datacenter.server, &datacenter.authority(), &credential)?;
+        let certificates = truth.certificates.clone().map(|mut certificates| {
+            certificates["names"] = json!(["127.0.0.1"]);
+            certificates
+        });
         let config = json!({
             "datacenter": datacenter.name,
             "contact": "#wikimedia-sre",
             "runbookURL": "https://wikitech.example/Poolguard",
             "sources": truth.sources,
             "networks": truth.networks,
-            "webhook": {"listen": format!("127.0.0.1:{}", self.ports.webhook)},
+            "webhook": {"listen": format!("127.0.0.1:{}", self.ports.webhook), "serverName": "127.0.0.1"},
             "metrics": {"listen": format!("127.0.0.1:{}", self.metrics_port(process))},
             "customWorkloads": custom_workloads(),
             "trustedIdentities": [{
@@ -200,10 +246,10 @@ impl Operator {
                 "verbs": ["CREATE", "UPDATE", "DELETE"],
             }],
             "enforcement": truth.enforcement,
-            "controller": {"namespace": NAMESPACE, "proofInterval": "1s", "registration": {
+            "controller": {"namespace": NAMESPACE, "proofInterval": truth.proof_interval, "registration": {
                 "failurePolicy": if truth.enforcement == "Warn" { "Ignore" } else { "Fail" },
                 "excludedNamespaces": ["kube-system", NAMESPACE], "url": self.url(), "caBundle": self.ca_bundle,
-            }},
+            }, "certificates": certificates},
         });
         fs::write(self.folder.join(format!("{process}.yaml")), format!("{config:#}\n"))
             .context("cannot write a configuration")

@@ -1,4 +1,5 @@
-//! The programs of a control plane, built once from the Go modules that pin them, into `target/controlplane/bin/`.
+//! The programs of a control plane, built once from the Go modules that pin them, into `target/controlplane/bin/`. Another minor
+//! version of Kubernetes has a module and a folder of its own.
 //!
 //! A program is built again only when its pins, its flags or the compiler change. Versions stand in `go.mod` alone.
 
@@ -12,7 +13,11 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::command::run;
 
+/// The variable that names another minor version of Kubernetes, such as `1.33`.
+pub const VERSION: &str = "POOLGUARD_KUBERNETES";
+
 /// A program and where it comes from.
+#[derive(Clone, Copy)]
 struct Program {
     name: &'static str,
     folder: &'static str,
@@ -96,6 +101,8 @@ const PROGRAMS: [Program; 8] = [
 #[derive(Debug, Clone)]
 pub struct Programs {
     folder: PathBuf,
+    /// The minor version of Kubernetes, where it is another than the one that everything is tested with.
+    version: Option<String>,
 }
 
 impl Programs {
@@ -110,37 +117,64 @@ impl Programs {
     }
 }
 
-/// Builds what is missing, telling `progress` which program it is at.
+/// Builds what is missing, telling `progress` which program it is at. Which Kubernetes it is, the variable [`VERSION`] may say.
 ///
 /// # Errors
 /// If Go is missing or a build fails.
 pub fn build(progress: &dyn Fn(&str)) -> Result<Programs> {
-    let target = crate::root().join("target/controlplane");
+    match std::env::var(VERSION) {
+        Ok(version) => build_version(&version, progress),
+        Err(_) => build_all(&PROGRAMS, None, progress),
+    }
+}
+
+/// The same, with this minor version of Kubernetes. Everything else is as always.
+///
+/// # Errors
+/// If no module pins the version, or a build fails.
+pub fn build_version(version: &str, progress: &dyn Fn(&str)) -> Result<Programs> {
+    let modules = crate::root().join("tests/controlplane").join(format!("kubernetes-{version}"));
+    ensure!(modules.exists(), "{} is missing: no module pins Kubernetes {version}", modules.display());
+    let (kubernetes, others): (Vec<Program>, Vec<Program>) =
+        PROGRAMS.iter().partition(|program| program.folder == KUBERNETES.folder);
+    let common = build_all(&others, None, progress)?;
+    let programs = build_all(&kubernetes, Some(version.to_owned()), progress)?;
+    for program in others {
+        let link = programs.path(program.name);
+        let _ = fs::remove_file(&link);
+        std::os::unix::fs::symlink(common.path(program.name), &link).context("cannot link a program")?;
+    }
+    Ok(programs)
+}
+
+fn build_all(all: &[Program], version: Option<String>, progress: &dyn Fn(&str)) -> Result<Programs> {
+    let suffix = version.as_ref().map(|version| format!("-{version}")).unwrap_or_default();
+    let target = crate::root().join(format!("target/controlplane{suffix}"));
     let folder = target.join("bin");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let lock = File::create(target.join("lock")).context("cannot make the lock of the builds")?;
     lock.lock().context("cannot wait for another build")?;
-    let programs = Programs { folder };
+    let programs = Programs { folder, version };
     let assets = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
     let missing: Vec<&Program> =
-        PROGRAMS.iter().filter(|program| !given(program, assets.as_deref(), &programs).unwrap_or(false)).collect();
+        all.iter().filter(|program| !given(program, assets.as_deref(), &programs).unwrap_or(false)).collect();
     if missing.is_empty() {
         return Ok(programs);
     }
     let go = go_version()?;
     let stamped: Vec<(&Program, String)> =
-        missing.into_iter().map(|program| Ok((program, stamp_of(program, &go)?))).collect::<Result<_>>()?;
+        missing.into_iter().map(|program| Ok((program, stamp_of(program, &programs, &go)?))).collect::<Result<_>>()?;
     let missing: Vec<_> = stamped.into_iter().filter(|(program, stamp)| !built(program, &programs, stamp)).collect();
-    let (start, all): (_, u64) = (Instant::now(), missing.iter().map(|(program, _)| program.seconds).sum());
+    let (start, seconds): (_, u64) = (Instant::now(), missing.iter().map(|(program, _)| program.seconds).sum());
     let mut done = 0;
     for (index, (program, stamp)) in missing.iter().enumerate() {
         progress(&format!(
             "program {} of {}: {}, {} s so far, about {} s to go",
-            PROGRAMS.len() - missing.len() + index + 1,
-            PROGRAMS.len(),
+            all.len() - missing.len() + index + 1,
+            all.len(),
             program.name,
             start.elapsed().as_secs(),
-            all - done
+            seconds - done
         ));
         compile(program, &programs)?;
         fs::write(stamp_file(program, &programs), stamp).context("cannot write a stamp")?;
@@ -150,8 +184,8 @@ pub fn build(progress: &dyn Fn(&str)) -> Result<Programs> {
 }
 
 /// The version that a module pins.
-fn pinned(program: &Program) -> Result<String> {
-    let path = module_folder(program).join("go.mod");
+fn pinned(program: &Program, programs: &Programs) -> Result<String> {
+    let path = module_folder(program, programs).join("go.mod");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     text.lines()
         .map(|line| line.trim().trim_start_matches("require "))
@@ -160,12 +194,16 @@ fn pinned(program: &Program) -> Result<String> {
         .ok_or_else(|| anyhow!("{} does not pin {}", path.display(), program.module))
 }
 
-fn module_folder(program: &Program) -> PathBuf {
-    crate::root().join("tests/controlplane").join(program.folder)
+fn module_folder(program: &Program, programs: &Programs) -> PathBuf {
+    let modules = crate::root().join("tests/controlplane");
+    match &programs.version {
+        Some(version) => modules.join(format!("{}-{version}", program.folder)),
+        None => modules.join(program.folder),
+    }
 }
 
-fn flags(program: &Program) -> Result<String> {
-    let version = pinned(program)?;
+fn flags(program: &Program, programs: &Programs) -> Result<String> {
+    let version = pinned(program, programs)?;
     let minor = version.split('.').nth(1).unwrap_or_default().to_owned();
     // kwok writes its version without the v.
     let version = if program.name == "kwok" { version.trim_start_matches('v').to_owned() } else { version };
@@ -178,15 +216,15 @@ fn go_version() -> Result<String> {
     output.success()
 }
 
-fn stamp_of(program: &Program, go: &str) -> Result<String> {
-    let folder = module_folder(program);
+fn stamp_of(program: &Program, programs: &Programs, go: &str) -> Result<String> {
+    let folder = module_folder(program, programs);
     let mut hasher = DefaultHasher::new();
     for file in ["go.mod", "go.sum"] {
         fs::read(folder.join(file))
             .with_context(|| format!("cannot read {file} of {}", program.folder))?
             .hash(&mut hasher);
     }
-    (go, flags(program)?, program.package).hash(&mut hasher);
+    (go, flags(program, programs)?, program.package).hash(&mut hasher);
     Ok(format!("{:016x}", hasher.finish()))
 }
 
@@ -207,11 +245,11 @@ fn compile(program: &Program, programs: &Programs) -> Result<()> {
         fs::remove_file(&target).with_context(|| format!("cannot remove {}", target.display()))?;
     }
     run(Command::new("go")
-        .current_dir(module_folder(program))
+        .current_dir(module_folder(program, programs))
         .env("CGO_ENABLED", "0")
         .env("GOTOOLCHAIN", "local")
         .env("GOFLAGS", "-mod=readonly")
-        .args(["build", "-trimpath", "-ldflags", flags(program)?.trim(), "-o"])
+        .args(["build", "-trimpath", "-ldflags", flags(program, programs)?.trim(), "-o"])
         .arg(target)
         .arg(program.package))?
     .success()
@@ -225,7 +263,7 @@ fn given(program: &Program, assets: Option<&Path>, programs: &Programs) -> Resul
     let path = assets.join(program.name);
     ensure!(path.exists(), "not there");
     let told = run(Command::new(&path).args(program.version))?.text();
-    let wanted = pinned(program)?;
+    let wanted = pinned(program, programs)?;
     if !told.contains(wanted.trim_start_matches('v')) {
         return Ok(false);
     }
@@ -240,16 +278,29 @@ fn given(program: &Program, assets: Option<&Path>, programs: &Programs) -> Resul
 mod tests {
     use super::*;
 
+    fn programs(version: Option<&str>) -> Programs {
+        Programs { folder: PathBuf::new(), version: version.map(str::to_owned) }
+    }
+
     #[test]
     fn every_program_is_pinned_by_the_module_that_builds_it() {
         for program in &PROGRAMS {
-            assert!(pinned(program).expect("a pin").starts_with('v'), "{}", program.name);
+            assert!(pinned(program, &programs(None)).expect("a pin").starts_with('v'), "{}", program.name);
         }
     }
 
     #[test]
+    fn the_oldest_version_that_the_chart_claims_is_pinned() {
+        let chart = fs::read_to_string(crate::root().join("charts/poolguard/Chart.yaml")).expect("the chart");
+        let claimed =
+            chart.split("kubeVersion: \">=").nth(1).and_then(|rest| rest.split(".0-0").next()).expect("a claim");
+        let pin = pinned(&KUBERNETES, &programs(Some(claimed))).expect("a pin");
+        assert!(pin.starts_with(&format!("v{claimed}.")), "{pin} is not {claimed}");
+    }
+
+    #[test]
     fn a_stamp_changes_with_the_compiler() {
-        let stamp = |go| stamp_of(&PROGRAMS[0], go).expect("a stamp");
+        let stamp = |go| stamp_of(&PROGRAMS[0], &programs(None), go).expect("a stamp");
         assert_eq!(stamp("go1"), stamp("go1"));
         assert_ne!(stamp("go1"), stamp("go2"));
     }

@@ -12,7 +12,7 @@ use clap::Args;
 use poolguard_harness::datacenter::Who;
 use poolguard_harness::fleet::Fleet;
 use poolguard_harness::http::{request, request_within};
-use poolguard_harness::operator::Operator;
+use poolguard_harness::operator::{Operator, Truth};
 use poolguard_harness::ports::Ports;
 use poolguard_harness::services;
 use poolguard_harness::wait::{wait_for, wait_for_every};
@@ -74,7 +74,9 @@ pub fn run(flags: &Flags) -> Result<()> {
     progress("Building poolguard as it is shipped");
     let binary = cargo::build_release()?;
     let fleet = Fleet::start(&progress)?;
-    let operator = Operator::install(&fleet.eqiad, &fleet.conftool.endpoint, &binary)?;
+    // As it is shipped: tests prove the guard every second, which would be measured too.
+    let truth = Truth { proof_interval: "30s", ..Truth::conftool(&fleet.conftool.endpoint) };
+    let operator = Operator::install_with(&fleet.eqiad, &truth, &binary)?;
     let mut ports = Ports::new();
     let port = ports.take()?;
     let run = fleet.run();
@@ -191,7 +193,7 @@ impl Bench {
         for change in 0..changes {
             let pooled = change % 2 == 0;
             let Turned { start, status, verdict } =
-                self.turn(pooled).with_context(|| format!("change {}", change + 1))?;
+                self.turn(pooled).with_context(|| format!("change {}; {}", change + 1, self.says_really()))?;
             starts.push(start);
             statuses.push(status);
             if pooled { refusals.push(verdict) } else { permissions.push(verdict) }
@@ -257,6 +259,14 @@ impl Bench {
         let last = text.lines().last().unwrap_or_default();
         ensure!(last == word, "it says {last}");
         Ok(())
+    }
+
+    /// What the API server says without a watch, and the controller's last words: for a change that was never seen.
+    fn says_really(&self) -> String {
+        let path = "jsonpath={.status}";
+        let status = self.fleet.eqiad.kubectl(&["-n", NAME, "get", "servicepooling", NAME, "-o", path]);
+        let status = status.map_or_else(|error| error.to_string(), |output| output.text());
+        format!("the status is {status}; {}", self.fleet.run().log_tail("eqiad-poolguard-controller"))
     }
 
     /// Whether the removal of the measured service would be allowed.

@@ -10,7 +10,8 @@ use axum::body::Bytes;
 use axum::extract::{self, State};
 use axum::routing::post;
 use axum_server::tls_rustls::RustlsConfig;
-use poolguard_harness::http::base64;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use poolguard_harness::pki::{Authority, Subject};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -58,7 +59,7 @@ impl Receiver {
         let server = axum_server::from_tcp_rustls(listener, tls)?;
         runtime.spawn(server.serve(router.into_make_service()));
         drop(_guard);
-        Ok(Self { url, authority: base64(authority.pem.as_bytes()), kept, _runtime: runtime })
+        Ok(Self { url, authority: BASE64.encode(&authority.pem), kept, _runtime: runtime })
     }
 
     /// How many have arrived.
