@@ -322,6 +322,16 @@ mod tests {
     }
 
     #[test]
+    fn where_one_datacenter_is_meant_it_is_no_snowflake_that_another_one_is_depooled() {
+        let alone = Pooling { datacenters: vec!["codfw".to_owned()], ..pooling(ActiveActive, 1, &["a"]) };
+        let says = [("a", "codfw", Serving), ("a", "eqiad", NotServing)];
+        let conclusion = concluded(&alone, &says);
+        assert_eq!(conclusion.datacenters.len(), 2, "here is known although it is not meant");
+        let none = Workloads { own: Vec::new(), uncovered: Vec::new() };
+        assert_eq!(reasons(&alone, &says, &none), [""; 0]);
+    }
+
+    #[test]
     fn nothing_is_said_of_pods_where_no_workload_is_known() {
         let none = Workloads { own: Vec::new(), uncovered: Vec::new() };
         assert_eq!(reasons(&pooling(ActivePassive, 1, &["a"]), &HERE_ONLY, &none), [""; 0]);

@@ -83,7 +83,7 @@ fn every_set_of_values_is_linted_taken_by_the_api_server_and_installed_by_both_h
     kubectl(&["create", "namespace", NAMESPACE]);
     kubectl(&["label", "namespace", NAMESPACE, RESTRICTED]);
     let version = version(datacenter);
-    for (index, (name, file)) in sets().into_iter().enumerate() {
+    for (name, file) in sets() {
         let values = file.to_string_lossy();
         helm(datacenter, "helm3", &["lint", "--strict", "--kube-version", &version, "CHART", "--values", &values]);
         let text = rendered(datacenter, "helm3", &file);
@@ -100,6 +100,10 @@ fn every_set_of_values_is_linted_taken_by_the_api_server_and_installed_by_both_h
         let taken = dry_run(datacenter, &name, &parts.join("\n---")).success().expect("the API server takes it");
         assert!(taken.contains("validatingwebhookconfiguration.admissionregistration.k8s.io/poolguard"), "{taken}");
         admitted(datacenter, &name, &objects(&text));
+    }
+    // Only now: what is tried above must not be merged with what is installed.
+    for (index, (name, file)) in sets().into_iter().enumerate() {
+        let values = file.to_string_lossy();
         // The first is installed, the others are upgrades of the one before.
         let program = if index % 2 == 0 { "helm3" } else { "helm4" };
         let upgrade =
