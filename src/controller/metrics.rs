@@ -117,8 +117,21 @@ impl metrics::Metrics for Metrics {
     }
 
     fn collectors(&self) -> Collectors {
-        let Self { leader, errors, state, conditions, drift, overrides, glass, proved, registration, proof, repairs, certificates, authority } =
-            self;
+        let Self {
+            leader,
+            errors,
+            state,
+            conditions,
+            drift,
+            overrides,
+            glass,
+            proved,
+            registration,
+            proof,
+            repairs,
+            certificates,
+            authority,
+        } = self;
         vec![
             Box::new(leader.clone()),
             Box::new(errors.clone()),
