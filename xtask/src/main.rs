@@ -11,6 +11,7 @@ mod demo;
 mod down;
 mod fuzz;
 mod generate;
+mod image;
 mod kept;
 mod mutants;
 mod record;
@@ -56,6 +57,10 @@ enum Command {
     Down,
     /// Build the programs of the control plane and install conftool, where they are missing
     Build,
+    /// Build the image as it is shipped, into target/image/poolguard.tar: the same sources give the same digest
+    ///
+    /// Wants root, for buildah, which is unpacked below target/. `docker load` and `ctr images import` read the archive.
+    Image,
     /// Write crds/, the chart's copies of it and the configuration's schema anew from the code
     Generate,
     /// Measure: what to measure is the next word
@@ -97,6 +102,7 @@ fn main() -> ExitCode {
         Command::Up { without_operator } => up::run(!without_operator),
         Command::Down => down::run(),
         Command::Build => build::run(),
+        Command::Image => image::run(),
         Command::Generate => generate::run(),
         Command::Bench { what } => bench::run(&what),
         Command::Mutants { files } => mutants::run(&files),

@@ -3,7 +3,7 @@
 //!
 //! In reading order: [`command`] runs one program, [`wait`] waits for a condition, [`http`] asks one thing; [`programs`], [`conftool`] and [`debian`] bring
 //! what is missing; [`run`] owns the processes and the folder of a run, [`ports`] and [`pki`] serve it; [`datacenter`] is one control
-//! plane, [`fleet`] both and conftool's etcd, [`etcd`] one that can be broken, [`edge`] gdnsd and Prometheus around them; [`operator`] is Poolguard beside a control plane, [`services`] the examples, [`lists`] what must be refused and what must pass.
+//! plane, [`fleet`] both and conftool's etcd, [`etcd`] one that can be broken, [`edge`] gdnsd and Prometheus around them; [`operator`] is Poolguard beside a control plane, [`image`] is it as it is shipped, [`node`] a datacenter with a real node, [`services`] the examples, [`lists`] what must be refused and what must pass.
 //!
 //! Never: a client library. Everything is done with the programs that people use, so that what works here works for them.
 pub mod command;
@@ -15,10 +15,13 @@ pub mod edge;
 pub mod etcd;
 pub mod fleet;
 pub mod http;
+pub mod image;
 pub mod lists;
+pub mod node;
 pub mod objects;
 pub mod operator;
 pub mod pki;
+pub mod place;
 pub mod ports;
 pub mod programs;
 pub mod run;

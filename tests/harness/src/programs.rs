@@ -92,6 +92,12 @@ const PROGRAMS: [Program; 8] = [
     },
 ];
 
+/// What a real node needs besides.
+const OF_A_NODE: [Program; 2] = [
+    Program { name: "kubelet", package: "k8s.io/kubernetes/cmd/kubelet", seconds: 30, ..KUBERNETES },
+    Program { name: "kube-proxy", package: "k8s.io/kubernetes/cmd/kube-proxy", seconds: 10, ..KUBERNETES },
+];
+
 /// Where the programs of this checkout are.
 #[derive(Debug, Clone)]
 pub struct Programs {
@@ -115,6 +121,19 @@ impl Programs {
 /// # Errors
 /// If Go is missing or a build fails.
 pub fn build(progress: &dyn Fn(&str)) -> Result<Programs> {
+    build_these(&PROGRAMS, progress)
+}
+
+/// The same, also for the programs of a node.
+///
+/// # Errors
+/// If Go is missing or a build fails.
+pub fn build_for_node(progress: &dyn Fn(&str)) -> Result<Programs> {
+    build(progress)?;
+    build_these(&OF_A_NODE, progress)
+}
+
+fn build_these(all: &[Program], progress: &dyn Fn(&str)) -> Result<Programs> {
     let target = crate::root().join("target/controlplane");
     let folder = target.join("bin");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -123,7 +142,7 @@ pub fn build(progress: &dyn Fn(&str)) -> Result<Programs> {
     let programs = Programs { folder };
     let assets = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
     let missing: Vec<&Program> =
-        PROGRAMS.iter().filter(|program| !given(program, assets.as_deref(), &programs).unwrap_or(false)).collect();
+        all.iter().filter(|program| !given(program, assets.as_deref(), &programs).unwrap_or(false)).collect();
     if missing.is_empty() {
         return Ok(programs);
     }
@@ -131,16 +150,16 @@ pub fn build(progress: &dyn Fn(&str)) -> Result<Programs> {
     let stamped: Vec<(&Program, String)> =
         missing.into_iter().map(|program| Ok((program, stamp_of(program, &go)?))).collect::<Result<_>>()?;
     let missing: Vec<_> = stamped.into_iter().filter(|(program, stamp)| !built(program, &programs, stamp)).collect();
-    let (start, all): (_, u64) = (Instant::now(), missing.iter().map(|(program, _)| program.seconds).sum());
+    let (start, seconds): (_, u64) = (Instant::now(), missing.iter().map(|(program, _)| program.seconds).sum());
     let mut done = 0;
     for (index, (program, stamp)) in missing.iter().enumerate() {
         progress(&format!(
             "program {} of {}: {}, {} s so far, about {} s to go",
-            PROGRAMS.len() - missing.len() + index + 1,
-            PROGRAMS.len(),
+            all.len() - missing.len() + index + 1,
+            all.len(),
             program.name,
             start.elapsed().as_secs(),
-            all - done
+            seconds - done
         ));
         compile(program, &programs)?;
         fs::write(stamp_file(program, &programs), stamp).context("cannot write a stamp")?;
@@ -242,7 +261,7 @@ mod tests {
 
     #[test]
     fn every_program_is_pinned_by_the_module_that_builds_it() {
-        for program in &PROGRAMS {
+        for program in PROGRAMS.iter().chain(&OF_A_NODE) {
             assert!(pinned(program).expect("a pin").starts_with('v'), "{}", program.name);
         }
     }
