@@ -89,7 +89,7 @@ enum Command {
     /// The advisories' database is fetched with git. Where that cannot be done, they are not checked, which is said; where the variable
     /// CI is set, that is a failure.
     Deny,
-    /// Make what is released, in target/release-artifacts: the program, its bill of materials, the chart, checksums
+    /// Make what is released, in target/release-artifacts: the program, its bill of materials, the image, the chart, checksums
     Release,
     /// Record what the real API server sends for a request through each door, into tests/reviews
     ///

@@ -1,4 +1,4 @@
-//! `cargo xtask release`: the program, what it is made of, the chart, and checksums of all of it, in `target/release-artifacts`.
+//! `cargo xtask release`: the program, what it is made of, the image, the chart, and checksums of all of it, in `target/release-artifacts`.
 //!
 //! Never publishes anything.
 
@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use poolguard_harness::{command, programs};
+use poolguard_harness::{command, image, programs};
 
 use crate::{cargo, progress};
 
@@ -29,13 +29,15 @@ pub fn run() -> Result<()> {
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).context("cannot make the folder of the release")?;
     progress("the program, as it is shipped");
-    let built = cargo::build_release()?;
+    let built = image::program(&progress)?;
     let said = command::run(Command::new(&built).arg("--version"))?.success()?;
     ensure!(said.trim().ends_with(&version), "the program calls itself {:?}, not {version}", said.trim());
     let name = format!("poolguard-{version}-linux-{}", std::env::consts::ARCH);
     fs::copy(&built, folder.join(&name)).context("cannot copy the program")?;
     progress("what it is made of, in CycloneDX");
     sbom::write(&folder.join(format!("{name}.cdx.json")))?;
+    progress("the image around it");
+    image::build(&folder.join(format!("{name}-image.tar")), &progress)?;
     progress("the chart");
     package(&chart, &folder)?;
     for name in checksums::write(&folder)? {
