@@ -114,7 +114,7 @@ pub fn around(program: &Path, stage: &str, name: &str, archive: &Path, debian: &
     buildah(&[
         "bud",
         "--isolation=chroot",
-        "--format=docker",
+        "--format=oci",
         "--timestamp=0",
         "--identity-label=false",
         &format!("--build-context=build={}", path("build")),
