@@ -5,6 +5,7 @@ use poolguard_policy::evidence::{Answer, MAX_AGE, Memory, Record, Says, State, W
 use poolguard_policy::pooling::{Arm, Enforcement, Evidence, Key, Mode, Pooling};
 use poolguard_policy::selector::Selector;
 use poolguard_policy::sighting::{Limits, Sighting, ttl};
+use poolguard_policy::steps::{Step, command};
 
 /// So many milliseconds after some moment.
 fn at(milliseconds: i64) -> Timestamp {
@@ -45,9 +46,10 @@ fn what_status_remembers_of_a_revision_is_its_times_and_never_its_value() {
     assert_eq!(after, memory(0, 2));
 }
 
-#[test]
-fn an_answer_is_a_proof_for_six_seconds_and_not_a_moment_longer() {
-    let pooling = Pooling {
+/// A service whose only evidence is what its spec declares.
+fn declared(pooled_in: &[&str]) -> Pooling {
+    let pooled_in = pooled_in.iter().map(|name| (*name).to_owned()).collect();
+    Pooling {
         key: Key { namespace: "space".to_owned(), name: "service".to_owned() },
         version: String::new(),
         selector: Selector::labels([("app", "service")]),
@@ -55,10 +57,30 @@ fn an_answer_is_a_proof_for_six_seconds_and_not_a_moment_longer() {
         mode: Mode::ActiveActive,
         datacenters: vec!["eqiad".to_owned()],
         min_pooled_datacenters: 1,
-        evidence: vec![Evidence { name: "a".to_owned(), arm: Arm::Declared { pooled_in: Vec::new() } }],
+        evidence: vec![Evidence { name: "a".to_owned(), arm: Arm::Declared { pooled_in } }],
         enforcement: Enforcement::Enforce,
         accepted: Vec::new(),
-    };
+    }
+}
+
+#[test]
+fn the_command_of_a_step_does_what_the_step_says_whatever_is_declared() {
+    let (evidence, datacenter) = ("a".to_owned(), "eqiad".to_owned());
+    let pool = Step::Pool { evidence: evidence.clone(), datacenter: datacenter.clone() };
+    let depool = Step::Depool { evidence, datacenter };
+    for (pooled_in, step, does) in [
+        (&["codfw", "eqiad"][..], &pool, r#""op":"add","path":"/spec/evidence/0/declared/pooledIn/-","value":"eqiad""#),
+        (&["codfw"], &pool, r#""op":"add","path":"/spec/evidence/0/declared/pooledIn/-","value":"eqiad""#),
+        (&["codfw", "eqiad"], &depool, r#""op":"remove","path":"/spec/evidence/0/declared/pooledIn/1""#),
+    ] {
+        let told = command(&declared(pooled_in), step);
+        assert!(told.contains(does), "{told}");
+    }
+}
+
+#[test]
+fn an_answer_is_a_proof_for_six_seconds_and_not_a_moment_longer() {
+    let pooling = declared(&[]);
     let answer = Answer {
         evidence: "a".to_owned(),
         datacenter: "eqiad".to_owned(),

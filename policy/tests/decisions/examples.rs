@@ -190,6 +190,17 @@ fn the_next_step_about_a_pod_names_its_deployment() {
     let told = refused(&world, &evict);
     let scale = "  next:      kubectl -n one scale deployment web --replicas=2   (or depool the service)\n";
     assert!(told.contains(scale), "{told}");
+    let why = "eventgate serves in eqiad, and no disruption budget keeps a pod of it. Pod one/web-0 was not evicted.\n";
+    assert!(told.starts_with(why), "{told}");
+    // Two replicas are enough: what is missing is the budget.
+    let namespace = world.state.namespaces.get_mut("one").expect("the namespace");
+    let deployment = Workload { replicas: 2, ..workload(Kind::Deployment, "web") };
+    namespace.workloads.insert((Kind::Deployment, "web".to_owned()), deployment);
+    let told = refused(&world, &evict);
+    assert!(
+        told.contains("  next:      kubectl -n one get pdb   (poolguard makes one within seconds; then try again)\n"),
+        "{told}"
+    );
     // Owners of other kinds are not restarted.
     let namespace = world.state.namespaces.get_mut("one").expect("the namespace");
     let other = Workload { controller: owned("Rollout", "web"), ..set };
