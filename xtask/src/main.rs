@@ -77,6 +77,9 @@ enum Command {
         /// Only this file of policy/src; may be given several times
         #[arg(long = "file", value_name = "NAME.rs")]
         files: Vec<String>,
+        /// Only what survived the last run, such as after new tests
+        #[arg(long)]
+        go_on: bool,
     },
     /// Feed the decoder and the decision with reviews that coverage guides, and fail if one panics
     Fuzz {
@@ -123,7 +126,7 @@ fn main() -> ExitCode {
         Command::Image => image::run(),
         Command::Generate => generate::run(),
         Command::Bench { what } => bench::run(&what),
-        Command::Mutants { files } => mutants::run(&files),
+        Command::Mutants { files, go_on } => mutants::run(&files, go_on),
         Command::Fuzz { seconds } => fuzz::run(seconds),
         Command::Deny => deny::run(strict),
         Command::Release => release::run(),
