@@ -44,12 +44,15 @@ pub fn what_the_chart_asks_for_is_in_force(node: &Node) {
         ("webhook", "list", "pods", true),
         ("webhook", "patch", "pods", false),
         ("webhook", "get", "secrets", false),
-        ("controller", "patch", "servicepoolings/status", true),
+        ("controller", "patch", "servicepoolings.poolguard.dev --subresource=status", true),
+        ("controller", "patch", "servicepoolings.poolguard.dev", false),
         ("controller", "list", "secrets", false),
         ("controller", "delete", "pods", false),
     ] {
         let account = format!("--as=system:serviceaccount:poolguard:poolguard-{process}");
-        let output = node.datacenter.kubectl(&["auth", "can-i", verb, resource, &account, "-A"]).expect("kubectl");
+        let what: Vec<&str> = resource.split(' ').collect();
+        let all = [&["auth", "can-i", verb], &what[..], &[&account, "-A"]].concat();
+        let output = node.datacenter.kubectl(&all).expect("kubectl");
         assert_eq!(output.ok(), may, "{process}, {verb} {resource}: {}", output.text());
     }
     let path = "jsonpath={.webhooks[*].clientConfig['service']['name']}{.webhooks[*].clientConfig.url}";

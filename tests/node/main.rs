@@ -27,6 +27,7 @@ fn progress(line: &str) {
 fn on_a_real_node_the_chart_comes_up_as_it_is_refuses_the_outage_and_goes() {
     let node = Node::start(&PARTS).expect("a node");
     println!("the node was ready after {:.1} s", node.took.as_secs_f64());
+    outage::record_of_the_snowflake(&node);
     let release = install::with_two_values(&node, &IMAGE);
     outage::deploy(&node);
     install::what_the_chart_asks_for_is_in_force(&node);

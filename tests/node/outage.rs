@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Result, ensure};
 use poolguard_harness::command::Output;
 use poolguard_harness::conftool::TTL;
 use poolguard_harness::datacenter::Who;
@@ -15,30 +15,47 @@ use poolguard_harness::wait::wait_for;
 
 const SOON: Duration = Duration::from_secs(60);
 const NAMESPACE: &str = SNOWFLAKE.name;
+/// The service, by the API server's own way to it.
+const PROXY: &str = "/api/v1/namespaces/eventgate-main/services/eventgate-main:http/proxy/";
 
-/// Installs the service that is pooled here only, and guards it.
-pub fn deploy(node: &Node) {
-    let datacenter = &node.datacenter;
-    fleet::routes(datacenter).expect("HTTPRoutes");
-    datacenter.apply(fleet::ROLLOUTS).expect("a custom workload");
+/// Writes the record of the service that is pooled here only. Before anybody looks: a record begins with a long TTL, and whoever had
+/// seen that one would believe in a depool only when it is over.
+pub fn record_of_the_snowflake(node: &Node) {
     node.conftool.sync(&[SNOWFLAKE.name], &NAMES).expect("a record");
     for name in NAMES {
         let set = node.conftool.confctl(SNOWFLAKE.name, name, &format!("set/ttl={TTL}"));
         set.expect("confctl").success().expect("a TTL");
     }
     node.conftool.pool(SNOWFLAKE.name, SNOWFLAKE.pooled_in, true).expect("conftool");
+}
+
+/// Installs that service, and guards it.
+pub fn deploy(node: &Node) {
+    let datacenter = &node.datacenter;
+    fleet::routes(datacenter).expect("HTTPRoutes");
+    datacenter.apply(fleet::ROLLOUTS).expect("a custom workload");
     services::deploy(datacenter, &SNOWFLAKE).expect("the service");
     services::guard(datacenter, &SNOWFLAKE).expect("its guard");
     services::ready(datacenter, NAMESPACE).expect("its pods");
     services::guarded(datacenter, SNOWFLAKE.name).expect("to be guarded");
-    assert!(answer(node).is_some(), "nobody answers");
+    wait_for("the service to be known as pooled in eqiad only", SOON, || {
+        let pooling = datacenter.get(&["-n", NAMESPACE, "servicepooling", NAMESPACE])?;
+        let states = pooling["status"]["datacenters"].as_array().into_iter().flatten();
+        let elsewhere: Vec<_> = states.filter(|state| state["name"] != SNOWFLAKE.pooled_in).collect();
+        let alone = !elsewhere.is_empty() && elsewhere.iter().all(|state| state["state"] == "NotServing");
+        ensure!(alone && pooling["status"]["serving"] == "Serving", "{}", pooling["status"]);
+        Ok(())
+    })
+    .expect("the snowflake");
+    wait_for("the service to answer", SOON, || answer(node)).expect("a service that answers");
 }
 
-/// The pod that answers a request to the service, if one does.
-fn answer(node: &Node) -> Option<String> {
-    let path = format!("/api/v1/namespaces/{NAMESPACE}/services/eventgate-main:http/proxy/");
-    let output = node.datacenter.kubectl(&["get", "--raw", &path]).expect("kubectl");
-    output.ok().then(|| output.stdout.trim().to_owned()).filter(|pod| pod.starts_with("eventgate-main-"))
+/// The pod that answers a request to the service.
+fn answer(node: &Node) -> Result<String> {
+    let output = node.datacenter.kubectl(&["get", "--raw", PROXY])?;
+    let pod = output.success()?.trim().to_owned();
+    ensure!(pod.starts_with("eventgate-"), "{pod} answers");
+    Ok(pod)
 }
 
 fn deployer(node: &Node, program: &str, arguments: &[&str]) -> Output {
@@ -70,7 +87,8 @@ pub fn refused(node: &Node, release: &Release) {
         assert!(refusals(node, release) > counted, "`{}`: {}", output.command, output.text());
         let changed = differences(&before, &objects(&node.datacenter, NAMESPACE).expect("the objects"));
         assert!(changed.is_empty(), "`{}` changed {changed:?}", output.command);
-        assert!(answer(node).is_some(), "nobody answers after `{}`", output.command);
+        let answered = answer(node);
+        assert!(answered.is_ok(), "after `{}`: {answered:?}", output.command);
     }
     let status = record(&node.datacenter, NAMESPACE, "main").expect("Helm's record");
     assert_eq!(status.as_deref(), Some("deployed"));
@@ -93,7 +111,7 @@ pub fn ordinary_work_goes_on(node: &Node) {
         Ok(())
     })
     .expect("new pods only");
-    assert!(answer(node).is_some(), "nobody answers");
+    answer(node).expect("the service answers");
 }
 
 /// What the refusal said to do, done; then the same command goes through.
@@ -117,6 +135,6 @@ pub fn goes_after_the_depool(node: &Node, release: &Release) {
         Ok(())
     })
     .expect("nothing runs");
-    assert!(answer(node).is_none(), "somebody answers");
+    assert!(answer(node).is_err(), "somebody answers");
     assert!((refusals(node, release) - counted).abs() < 0.5, "something was refused");
 }

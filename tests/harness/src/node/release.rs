@@ -71,6 +71,11 @@ impl Release {
                 let deployments = node.datacenter.get(&["-n", namespace, "deployments"])?;
                 let items = deployments["items"].as_array().context("there is no list")?;
                 ensure!(!items.is_empty(), "there are none");
+                // Whoever is told to go still answers, and its metrics are not looked at.
+                let pods = node.datacenter.get(&["-n", namespace, "pods"])?;
+                let pods = pods["items"].as_array().map_or(0, Vec::len);
+                let wanted: i64 = items.iter().filter_map(|item| item["spec"]["replicas"].as_i64()).sum();
+                ensure!(i64::try_from(pods) == Ok(wanted), "there are {pods} pods and not {wanted}");
                 for item in items {
                     let (wanted, status) = (&item["spec"]["replicas"], &item["status"]);
                     let observed = status["observedGeneration"] == item["metadata"]["generation"];
