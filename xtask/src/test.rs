@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use poolguard_harness::fleet::Fleet;
-use poolguard_harness::{conftool, debian, programs};
+use poolguard_harness::{conftool, debian, previous, programs};
 
 use crate::{cargo, progress};
 
@@ -91,13 +91,23 @@ fn cluster(targets: &[(String, String)], kubernetes: Option<&str>) -> Outcome {
     let version: Vec<(&str, &str)> = kubernetes.map(|version| (programs::VERSION, version)).into_iter().collect();
     let run =
         |more: &[&str]| cargo::run_with(&version, &[&["test", "--package", package, "--test", target], more].concat());
-    match debian::unpack(&progress) {
-        Ok(_) => timed(|| run(&[])),
-        // Only the scenarios that need gdnsd and Prometheus are left out, and the tier is not called whole.
-        Err(error) => match timed(|| run(&["--", "--skip", "evidence::"])) {
-            Outcome::Passed(_) => Outcome::CannotRun(format!("passed without gdnsd and Prometheus: {error:#}")),
-            outcome => outcome,
-        },
+    // Only the scenarios that need what is missing are left out, and the tier is not called whole.
+    let (mut skipped, mut missing) = (Vec::new(), Vec::new());
+    if let Err(error) = debian::unpack(&progress) {
+        skipped.extend(["--skip", "evidence::", "--skip", "failure::clock::"]);
+        missing.push(format!("gdnsd, Prometheus and wrong clocks: {error:#}"));
+    }
+    if let Err(error) = previous::build(&progress) {
+        skipped.extend(["--skip", "failure::upgrade::"]);
+        missing.push(format!("the previous version: {error:#}"));
+    }
+    let separator = if skipped.is_empty() { None } else { Some("--") };
+    let arguments: Vec<&str> = separator.into_iter().chain(skipped).collect();
+    match timed(|| run(&arguments)) {
+        Outcome::Passed(_) if !missing.is_empty() => {
+            Outcome::CannotRun(format!("passed without {}", missing.join("; without ")))
+        }
+        outcome => outcome,
     }
 }
 

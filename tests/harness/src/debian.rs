@@ -1,4 +1,4 @@
-//! Debian's packages of the servers that are no Go modules or Python packages: gdnsd and Prometheus. They are downloaded by
+//! Debian's packages of what is no Go module or Python package: gdnsd, Prometheus, and a clock that is wrong. They are downloaded by
 //! apt, whose signatures count, and unpacked below `target/debian`: nothing is installed, and nobody need be root.
 
 use std::fs::{self, File};
@@ -22,6 +22,19 @@ impl Debian {
         let mut command = Command::new(self.root.join(program));
         command.env("LD_LIBRARY_PATH", self.root.join("usr/lib").join(library_folder()));
         command
+    }
+}
+
+impl Debian {
+    /// A library that gives a program another clock, and the setting of this one, as its environment.
+    pub fn clock(&self, offset: &str) -> [(&'static str, String); 3] {
+        let library = self.root.join("usr/lib").join(library_folder()).join("faketime/libfaketime.so.1");
+        [
+            ("LD_PRELOAD", library.display().to_string()),
+            ("FAKETIME", offset.to_owned()),
+            // What is waited for is no time of day.
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+        ]
     }
 }
 
