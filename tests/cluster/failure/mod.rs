@@ -3,6 +3,8 @@
 //! again is printed.
 
 mod address;
+mod apiserver;
+mod gate;
 mod limits;
 mod replicas;
 mod traffic;
