@@ -4,7 +4,9 @@
 
 mod address;
 mod apiserver;
+mod clock;
 mod gate;
+mod leader;
 mod limits;
 mod replicas;
 mod traffic;
