@@ -10,3 +10,4 @@ mod leader;
 mod limits;
 mod replicas;
 mod traffic;
+mod upgrade;
