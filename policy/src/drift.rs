@@ -329,6 +329,8 @@ mod tests {
         assert_eq!(conclusion.datacenters.len(), 2, "here is known although it is not meant");
         let none = Workloads { own: Vec::new(), uncovered: Vec::new() };
         assert_eq!(reasons(&alone, &says, &none), [""; 0]);
+        let says = [("a", "codfw", NotServing), ("a", "eqiad", Serving)];
+        assert_eq!(reasons(&alone, &says, &none), ["NotDeclared"]);
     }
 
     #[test]

@@ -345,7 +345,7 @@ fn scale_touch(request: &Request, namespace: &Namespace, pooling: &Pooling, live
         },
     };
     let touch = workload_touch(namespace, pooling, workload)?;
-    let kept = if kind == Kind::StatefulSet && replicas > 0 {
+    let kept = if kind == Kind::StatefulSet {
         let first = match request.new.as_ref().map(|object| &object.body) {
             Some(Body::Workload(new)) => new.first_ordinal,
             _ => workload.first_ordinal,

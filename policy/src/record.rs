@@ -115,6 +115,18 @@ mod tests {
     }
 
     #[test]
+    fn the_doubt_names_what_makes_it() {
+        let detail = |values: &[(&str, Switch)]| {
+            let named = ["codfw".to_owned(), "eqiad".to_owned()];
+            doubt(Mode::ActivePassive, values.iter().copied(), &named).map(|doubt| doubt.detail).unwrap_or_default()
+        };
+        let twice = detail(&[("codfw", Pooled), ("ulsfo", Pooled)]);
+        assert!(twice.ends_with("the active/passive record has codfw and ulsfo pooled"), "{twice}");
+        let missing = detail(&[("codfw", Pooled)]);
+        assert!(missing.ends_with("the active/passive record has no value for eqiad"), "{missing}");
+    }
+
+    #[test]
     fn a_value_that_cannot_be_read_leaves_dns_as_it_was_in_every_mode() {
         let values = [("codfw", Unreadable), ("eqiad", Depooled)];
         for mode in [Mode::ActiveActive, Mode::ActivePassive] {

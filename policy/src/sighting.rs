@@ -50,9 +50,7 @@ impl Sighting {
             (None, Some(before)) if before.seen => {
                 Self { seen: false, looked: now, held_until: held.max(after(before.ttl)), since, ..before }
             }
-            (None, Some(before)) if now.duration_since(before.looked) <= limits.gap => {
-                Self { looked: now, since, ..before }
-            }
+            (None, Some(before)) if now.duration_since(before.looked) <= limits.gap => Self { looked: now, ..before },
             // Never looked at, or not for a while: what was handed out in between is not known.
             (None, _) => Self {
                 seen: false,

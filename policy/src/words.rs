@@ -471,20 +471,57 @@ mod tests {
         assert_eq!(whole_steps(&format!("  next:      1. one\n   {long}")), "next:      1. one …");
         assert_eq!(whole_steps(&long).len(), WARNING_LIMIT, "a single step that is too long is cut");
         assert_eq!(whole_steps(""), "");
+        // The mark that there are more has room, to the byte.
+        let first = "x".repeat(WARNING_LIMIT - " …".len());
+        assert_eq!(whole_steps(&format!("{first}\n{long}")), format!("{first} …"));
+        assert_eq!(whole_steps(&format!("{first}x\n{long}")).len(), WARNING_LIMIT);
     }
 
-    #[test]
-    fn a_headline_that_is_too_long_still_says_what_it_is_about() {
-        let lines = |why: &str| Lines {
+    fn lines(why: &str) -> Lines {
+        Lines {
             why: why.to_owned(),
             subject: "Service a/b was not deleted.".to_owned(),
             evidence: String::new(),
             next: String::new(),
             help: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_warning_about_a_release_says_whom_to_ask_and_as_much_of_the_evidence_as_has_room() {
+        let door = crate::doors::DOORS.iter().find(|door| door.effect == Effect::RemoveRelease).expect("a door");
+        let request = Request {
+            door,
+            namespace: "a".to_owned(),
+            name: "b".to_owned(),
+            named: true,
+            user: "alice".to_owned(),
+            dry_run: false,
+            old: None,
+            new: None,
         };
+        let second = |evidence: usize, help: usize| {
+            let told = Lines { evidence: "e".repeat(evidence), help: "h".repeat(help), ..lines("c serves.") };
+            warnings(&request, &told).remove(1)
+        };
+        assert_eq!(second(0, 20), "h".repeat(20));
+        assert_eq!(second(9, 20), format!("eeeeeeeee   {}", "h".repeat(20)));
+        let full = second(1000, 20);
+        assert!(full.len() == WARNING_LIMIT && full.ends_with(&format!("e…   {}", "h".repeat(20))), "{full}");
+        // Less evidence than this tells nothing.
+        let longest = WARNING_LIMIT - GAP.len() - LEAST_EVIDENCE;
+        assert!(second(1000, longest).starts_with("eee"));
+        assert_eq!(second(1000, longest + 1), "h".repeat(longest + 1));
+    }
+
+    #[test]
+    fn a_headline_that_is_too_long_still_says_what_it_is_about() {
         assert_eq!(lines("c serves.").headline(WARNING_LIMIT), "c serves. Service a/b was not deleted.");
         let long = lines(&"x".repeat(1000)).headline(WARNING_LIMIT);
         assert!(long.len() <= WARNING_LIMIT && long.ends_with("x… Service a/b was not deleted."), "{long}");
+        // Half of it is left for the reason, however long the subject is.
+        let both = Lines { subject: "y".repeat(1000), ..lines(&"x".repeat(1000)) }.headline(WARNING_LIMIT);
+        assert!(both.len() <= WARNING_LIMIT && both.starts_with(&"x".repeat(WARNING_LIMIT / 2 - 3)), "{both}");
     }
 
     #[test]

@@ -8,12 +8,15 @@ mod bench;
 mod build;
 mod cargo;
 mod demo;
+mod deny;
 mod down;
 mod fuzz;
 mod generate;
+mod image;
 mod kept;
 mod mutants;
 mod record;
+mod release;
 mod test;
 mod tools;
 mod up;
@@ -56,6 +59,10 @@ enum Command {
     Down,
     /// Build the programs of the control plane and install conftool, where they are missing
     Build,
+    /// Build the image as it is shipped, into target/image/poolguard.tar: the same sources give the same digest
+    ///
+    /// Wants root, for buildah, which is unpacked below target/. `docker load` and `ctr images import` read the archive.
+    Image,
     /// Write crds/, the chart's copies of it and the configuration's schema anew from the code
     Generate,
     /// Measure: what to measure is the next word
@@ -70,6 +77,9 @@ enum Command {
         /// Only this file of policy/src; may be given several times
         #[arg(long = "file", value_name = "NAME.rs")]
         files: Vec<String>,
+        /// Only what survived the last run, such as after new tests
+        #[arg(long)]
+        go_on: bool,
     },
     /// Feed the decoder and the decision with reviews that coverage guides, and fail if one panics
     Fuzz {
@@ -77,6 +87,13 @@ enum Command {
         #[arg(long, default_value_t = 60)]
         seconds: u64,
     },
+    /// Check licences, banned packages, sources and advisories as deny.toml wants them
+    ///
+    /// The advisories' database is fetched with git. Where that cannot be done, they are not checked, which is said; where the variable
+    /// CI is set, that is a failure.
+    Deny,
+    /// Make what is released, in target/release-artifacts: the program, its bill of materials, the image, the chart, checksums
+    Release,
     /// Record what the real API server sends for a request through each door, into tests/reviews
     ///
     /// A request through every door runs against a control plane of its own, whose webhook allows everything.
@@ -93,22 +110,29 @@ enum Command {
         /// `tests/controlplane` has a module for each. The first run builds four programs, about six minutes on two cores.
         #[arg(long, value_name = "MINOR", conflicts_with = "fast")]
         kubernetes: Option<String>,
+        /// With `--kubernetes`, only the scenarios whose names contain one of these, such as `outage::`
+        #[arg(value_name = "SCENARIO", requires = "kubernetes")]
+        scenarios: Vec<String>,
     },
 }
 
 fn main() -> ExitCode {
+    let strict = std::env::var_os("CI").is_some();
     let done = match Cli::parse().command {
         Command::Demo(flags) => demo::run(&flags),
         Command::Up { without_operator } => up::run(!without_operator),
         Command::Down => down::run(),
         Command::Build => build::run(),
+        Command::Image => image::run(),
         Command::Generate => generate::run(),
         Command::Bench { what } => bench::run(&what),
-        Command::Mutants { files } => mutants::run(&files),
+        Command::Mutants { files, go_on } => mutants::run(&files, go_on),
         Command::Fuzz { seconds } => fuzz::run(seconds),
+        Command::Deny => deny::run(strict),
+        Command::Release => release::run(),
         Command::RecordReviews => record::run(),
-        Command::Test { kubernetes: Some(version), .. } => test::against(&version),
-        Command::Test { fast, kubernetes: None } => test::run(fast, std::env::var_os("CI").is_some()),
+        Command::Test { kubernetes: Some(version), scenarios, .. } => test::against(&version, &scenarios),
+        Command::Test { fast, kubernetes: None, .. } => test::run(fast, strict),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

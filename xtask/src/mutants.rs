@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{progress, tools};
@@ -21,31 +22,56 @@ const JOBS: &str = "2";
 const LIST: &str = ".cargo/mutants.toml";
 
 /// What became of the mutants.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Counts {
-    tried: u64,
     caught: u64,
     timeout: u64,
     unviable: u64,
     missed: u64,
 }
 
+impl Counts {
+    fn tried(&self) -> u64 {
+        self.caught + self.timeout + self.unviable + self.missed
+    }
+
+    /// These, after another pass over what had survived or run into its time-out.
+    fn after(&self, rest: &Self) -> Self {
+        Self {
+            caught: self.caught + rest.caught,
+            unviable: self.unviable + rest.unviable,
+            timeout: rest.timeout,
+            missed: rest.missed,
+        }
+    }
+
+    /// Where the counts of the last run are kept, to go on with.
+    fn file() -> PathBuf {
+        poolguard_harness::root().join("target/mutants/counts.json")
+    }
+
+    fn keep(&self) -> Result<()> {
+        fs::write(Self::file(), serde_json::to_vec(self)?).context("cannot keep the counts")
+    }
+}
+
 /// Tries the mutants of these files of `policy/src`, or of all: first with a tenth of the generated cases, which is enough for
-/// nearly all of them, then what has survived with all cases.
+/// nearly all of them, then what has survived with all cases. With `go_on`, only what survived the last run.
 ///
 /// # Errors
 /// If a mutant survives, or the tests fail without any.
-pub fn run(files: &[String]) -> Result<()> {
-    let mut counts = pass(files, &["--no-shuffle"], Some("26"))?;
+pub fn run(files: &[String], go_on: bool) -> Result<()> {
+    let mut counts = if go_on {
+        let kept = read(&Counts::file()).context("there is no run to go on with")?;
+        serde_json::from_str(&kept).context("the counts of the last run cannot be read")?
+    } else {
+        pass(files, &["--no-shuffle"], Some("26"))?
+    };
     if counts.missed + counts.timeout > 0 {
         progress(&format!("{counts:?}: what is left is tried with all cases"));
-        let rest = pass(files, &["--iterate"], None)?;
-        counts = Counts {
-            caught: counts.caught + rest.caught,
-            unviable: counts.unviable + rest.unviable,
-            ..Counts { tried: counts.tried, ..rest }
-        };
+        counts = counts.after(&pass(files, &["--iterate"], None)?);
     }
+    counts.keep()?;
     ensure!(counts.missed == 0, "{} mutants survive:\n{}", counts.missed, read(&results().join("missed.txt"))?);
     progress(&format!("{counts:?}: none survives"));
     if files.is_empty() {
@@ -94,7 +120,6 @@ fn counts(results: &Path) -> Result<Counts> {
         serde_json::from_str(&read(&results.join("outcomes.json"))?).context("outcomes.json is no JSON")?;
     let count = |key: &str| outcomes[key].as_u64().with_context(|| format!("outcomes.json has no {key}"));
     Ok(Counts {
-        tried: count("total_mutants")?,
         caught: count("caught")?,
         timeout: count("timeout")?,
         unviable: count("unviable")?,
@@ -111,7 +136,7 @@ fn write(counts: &Counts) -> Result<()> {
     let table = format!(
         "\n| cargo-mutants {VERSION} on `policy/` | |\n| --- | --- |\n| mutants | {} |\n| killed by a failing test | {} |\n\
          | killed by the time-out | {} |\n| do not compile | {} |\n| survive | {} |\n| left out | {} |\n\n",
-        counts.tried,
+        counts.tried(),
         counts.caught,
         counts.timeout,
         counts.unviable,
@@ -142,6 +167,14 @@ fn excluded(list: &str) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_further_pass_finds_takes_the_place_of_what_was_left() {
+        let first = Counts { caught: 5, timeout: 2, unviable: 1, missed: 3 };
+        let all = first.after(&Counts { caught: 4, timeout: 1, unviable: 0, missed: 0 });
+        assert_eq!((all.tried(), all.caught, all.timeout, all.missed), (11, 9, 1, 0));
+        assert_eq!(first.tried(), all.tried());
+    }
 
     #[test]
     fn every_expression_of_the_list_is_told_with_its_reason() {

@@ -9,7 +9,7 @@ use poolguard_policy::request::{Body, Object, Request};
 use poolguard_policy::rules::by_garbage_collector;
 use poolguard_policy::selector::Selector;
 use poolguard_policy::state::{
-    Kind, Namespace, Owner, Placement, Pod, References, Replacement, Route, Service, State, Workload,
+    Budget, Kind, Namespace, Owner, Placement, Pod, References, Replacement, Route, Service, State, Workload,
 };
 use poolguard_policy::verdict::{Decision, Reason};
 
@@ -190,6 +190,17 @@ fn the_next_step_about_a_pod_names_its_deployment() {
     let told = refused(&world, &evict);
     let scale = "  next:      kubectl -n one scale deployment web --replicas=2   (or depool the service)\n";
     assert!(told.contains(scale), "{told}");
+    let why = "eventgate serves in eqiad, and no disruption budget keeps a pod of it. Pod one/web-0 was not evicted.\n";
+    assert!(told.starts_with(why), "{told}");
+    // Two replicas are enough: what is missing is the budget.
+    let namespace = world.state.namespaces.get_mut("one").expect("the namespace");
+    let deployment = Workload { replicas: 2, ..workload(Kind::Deployment, "web") };
+    namespace.workloads.insert((Kind::Deployment, "web".to_owned()), deployment);
+    let told = refused(&world, &evict);
+    assert!(
+        told.contains("  next:      kubectl -n one get pdb   (poolguard makes one within seconds; then try again)\n"),
+        "{told}"
+    );
     // Owners of other kinds are not restarted.
     let namespace = world.state.namespaces.get_mut("one").expect("the namespace");
     let other = Workload { controller: owned("Rollout", "web"), ..set };
@@ -340,6 +351,51 @@ fn a_statefulset_keeps_serving_with_an_ordinal_that_stays() {
     let namespace = world.state.namespaces.get_mut("one").expect("the namespace");
     namespace.pods.insert("web-2".to_owned(), Pod { terminating: true, ..only });
     assert!(matches!(judge(&world, &asked), Decision::Refuse(_)));
+}
+
+#[test]
+fn a_budget_lets_all_go_where_nothing_must_stay() {
+    let with = |floor_is_zero, max_unavailable| Budget { floor_is_zero, max_unavailable, ..Budget::default() };
+    for (budget, all) in [
+        (with(false, None), false),
+        (with(true, None), true),
+        (with(false, Some(2)), false),
+        (with(false, Some(3)), true),
+        (with(false, Some(4)), true),
+        (with(true, Some(0)), true),
+    ] {
+        assert_eq!(budget.lets_all_go(3), all, "{budget:?}");
+    }
+}
+
+#[test]
+fn a_replicaset_is_stood_for_by_the_workload_that_owns_it_and_by_no_other() {
+    let selector = Selector::labels([("app", "service")]);
+    let carrying = |controller: Option<(&str, &str)>, others: &[(Kind, &str)]| {
+        let mut namespace = Namespace::default();
+        let owner = controller.map(|(kind, name)| Owner { kind: kind.to_owned(), name: name.to_owned() });
+        let set = Workload { controller: owner, ..workload(Kind::ReplicaSet, "set") };
+        let others = others.iter().map(|(kind, name)| workload(*kind, name));
+        for workload in others.chain([set]) {
+            namespace.workloads.insert((workload.kind, workload.name.clone()), workload);
+        }
+        let led = namespace.led_to(&service(&[("app", "service")], "ClusterIP", &[]), &selector).count();
+        let carrying: Vec<&str> = namespace.carrying(&selector).map(|workload| workload.name.as_str()).collect();
+        assert_eq!(carrying.len(), led, "a Service leads to what carries");
+        carrying.contains(&"set")
+    };
+    let rollout = Kind::Custom("Rollout");
+    assert!(carrying(None, &[(Kind::Deployment, "web")]), "nobody owns it");
+    assert!(!carrying(Some(("Deployment", "web")), &[(Kind::Deployment, "web")]));
+    assert!(carrying(Some(("Deployment", "web")), &[(Kind::Deployment, "db")]), "its owner is not known");
+    assert!(carrying(Some(("Deployment", "web")), &[(rollout, "web")]), "another kind");
+    assert!(!carrying(Some(("Rollout", "web")), &[(rollout, "web")]));
+    assert!(carrying(Some(("Rollout", "web")), &[(rollout, "db"), (Kind::Deployment, "web")]), "neither is its owner");
+    // What is at zero carries nothing, whoever stands for it.
+    let mut namespace = Namespace::default();
+    let idle = Workload { replicas: 0, current: 0, ready: 0, ..workload(Kind::Deployment, "web") };
+    namespace.workloads.insert((idle.kind, idle.name.clone()), idle);
+    assert_eq!(namespace.led_to(&service(&[("app", "service")], "ClusterIP", &[]), &selector).count(), 0);
 }
 
 #[test]

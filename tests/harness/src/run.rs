@@ -114,6 +114,14 @@ impl Run {
         Ok(folder)
     }
 
+    /// What `sh` does once the processes have ended, in whatever way the owner did: for what the kernel keeps outside the folder.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn after(&self, script: &str) -> Result<()> {
+        fs::write(self.folder.join("after"), script).context("cannot write what is done after the run")
+    }
+
     /// Starts a process in a group of its own, with a log named `name`. Returns its pid.
     ///
     /// # Errors
@@ -184,6 +192,14 @@ impl Run {
         let text = fs::read_to_string(self.log(name)).unwrap_or_default();
         let lines: Vec<_> = text.lines().rev().take(15).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+
+    /// A whole log.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn log_text(&self, name: &str) -> Result<String> {
+        fs::read_to_string(self.log(name)).with_context(|| format!("{name} has no log"))
     }
 
     /// How many lines of a log contain this.
