@@ -448,7 +448,8 @@ impl Operator {
     /// # Errors
     /// If `helm` fails.
     pub fn upgrade_to(&self, datacenter: &Datacenter, chart: &Path, further: &[&str]) -> Result<()> {
-        let arguments = ["upgrade", "poolguard", &chart.to_string_lossy(), "-n", NAMESPACE, "--reuse-values"];
+        let arguments =
+            ["upgrade", "poolguard", &chart.to_string_lossy(), "-n", NAMESPACE, "--reset-then-reuse-values"];
         datacenter.call(Who::Admin, "helm3", &[&arguments[..], further].concat())?.success()?;
         Ok(())
     }
