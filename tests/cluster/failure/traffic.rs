@@ -43,6 +43,11 @@ pub struct Told {
     trouble: Option<Instant>,
 }
 
+/// An API server that has just started does not know its roles yet. A refusal of ours begins otherwise.
+fn is_young(status: &kube::core::Status) -> bool {
+    status.code == 403 && status.message.contains(" is forbidden: User \"deployer\" cannot ")
+}
+
 impl Told {
     fn removal(&mut self, answer: Result<(), kube::Error>) {
         match answer {
@@ -50,7 +55,7 @@ impl Told {
             Err(kube::Error::Api(status)) if status.message.contains("serves live traffic") => {
                 self.refused += 1;
             }
-            Err(kube::Error::Api(status)) => {
+            Err(kube::Error::Api(status)) if !is_young(&status) => {
                 self.trouble = Some(Instant::now());
                 self.failed.push(status.message);
             }
@@ -61,7 +66,7 @@ impl Told {
     fn work(&mut self, answer: Result<(), kube::Error>) {
         match answer {
             Ok(()) => self.worked += 1,
-            Err(kube::Error::Api(status)) => self.hindered.push(status.message),
+            Err(kube::Error::Api(status)) if !is_young(&status) => self.hindered.push(status.message),
             Err(_) => self.unheard(),
         }
     }
