@@ -122,7 +122,8 @@ pub struct Webhook {
     pub tls_dir: PathBuf,
     /// By which name the API server calls the webhook: a certificate for another one is not taken. Not looked at where absent.
     pub server_name: Option<String>,
-    /// How long a watch may be silent before the view is no longer believed.
+    /// How long a watch may be silent before the view is no longer believed. After three quarters of it everything is listed again; the
+    /// API server lets a quiet watch speak each minute, so less than 85s makes that the ordinary pace.
     #[serde(deserialize_with = "duration::deserialize")]
     #[schemars(with = "String")]
     pub watch_silence: Duration,
@@ -423,6 +424,9 @@ impl Config {
         }
         if !(self.runbook_url.starts_with("https://") || self.runbook_url.starts_with("http://")) {
             wrong("runbookURL", "must be a URL that begins with https:// or http://".to_owned());
+        }
+        if !(Duration::from_secs(5)..=Duration::from_secs(600)).contains(&self.webhook.watch_silence) {
+            wrong("webhook.watchSilence", "must lie between 5s and 10m".to_owned());
         }
         if let Some(endpoint) = &self.traces.endpoint {
             if !cfg!(feature = "otlp") {

@@ -166,11 +166,13 @@ impl View {
         K: Viewed + Resource + DeserializeOwned + Clone + Debug,
     {
         let mut version = self.list(of, objects).await?;
+        let watching = WatchParams::default();
         loop {
-            let mut events = objects.watch(&WatchParams::default(), &version).await?.boxed();
+            let events = tokio::time::timeout(self.silence / 8, objects.watch(&watching, &version));
+            let mut events = events.await.map_err(|late| kube::Error::Service(late.into()))??.boxed();
             loop {
-                let event = match tokio::time::timeout(self.silence, events.next()).await {
-                    // Silent for too long: the connection may be dead, and the view is no longer believed by now.
+                let event = match tokio::time::timeout(self.silence * 3 / 4, events.next()).await {
+                    // The connection may be dead: a new list, on another one, is there before the view is doubted.
                     Err(_) => return Ok(()),
                     // The API server ends every watch after some minutes.
                     Ok(None) => break,
@@ -208,7 +210,9 @@ impl View {
         let mut gone: BTreeSet<_> = K::known(of, &self.read()).into_iter().collect();
         let mut params = ListParams::default().limit(PAGE);
         loop {
-            let page = objects.list(&params).await?;
+            // Twice at least before the view is doubted.
+            let page = tokio::time::timeout(self.silence / 8, objects.list(&params));
+            let page = page.await.map_err(|late| kube::Error::Service(late.into()))??;
             for object in page.items {
                 gone.remove(&(object.namespace().unwrap_or_default(), object.name_any()));
                 object.put(of, self, &mut self.write());

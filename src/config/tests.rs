@@ -40,6 +40,7 @@ fn every_error_is_told_at_once_with_its_path() {
     let text = r#"
 data_center: eqiad
 evidenceTimeout: 30s
+webhook: {watchSilence: 1s}
 sources:
 - {name: one, conftool: {endpoints: ["nowhere"]}}
 - {name: two, conftool: {endpoints: [], passwrdFile: /x}}
@@ -61,6 +62,7 @@ networks: [{datacenter: eqiad, cidrs: ["10.0.0.0/40"]}]
             "log",
             "datacenter",
             "evidenceTimeout",
+            "webhook.watchSilence",
             "sources[0].conftool.endpoints",
             "sources[1]",
             "sources[2].prometheus.url",

@@ -9,6 +9,7 @@ mod budgets;
 mod certificates;
 mod events;
 mod gather;
+mod lease;
 mod metrics;
 mod proof;
 mod scope;
@@ -51,6 +52,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How long a lease outlives a holder that died, in seconds, and how long before its end it is renewed.
 const LEASE: DurationSeconds = 15;
 const RENEW: DurationSeconds = 5;
+/// How long a Lease is not renewed, by our own clock, until its holder is believed to be dead.
+const ABANDONED: Duration = Duration::from_secs(LEASE + RENEW);
 
 /// The controller cannot run.
 #[derive(Debug, Error)]
@@ -61,8 +64,8 @@ pub enum Error {
     /// The Lease cannot be used.
     #[error("cannot hold the Lease {0}")]
     Lease(String, #[source] LeaseManagerError),
-    /// Another replica holds the Lease now.
-    #[error("lost the Lease {0}: another replica acts now")]
+    /// Another replica holds the Lease now, or may take it.
+    #[error("lost the Lease {0}: another replica acts, or may act")]
     Lost(String),
 }
 
@@ -86,17 +89,26 @@ pub async fn run(env: Environment, config: Arc<Config>, sources: Arc<Sources>) -
     essential("view", &env.shutdown, Arc::clone(&view).report(env.health.clone(), env.shutdown.clone()));
     let name = config.controller.lease_name.clone();
     let failed = |error| Error::Lease(name.clone(), error);
-    let lease = LeaseManagerBuilder::new(env.client.clone(), name.clone())
-        .with_namespace(config.controller.namespace.clone())
-        .with_duration(LEASE)
-        .with_grace(RENEW)
-        .build()
-        .await
-        .map_err(failed)?;
-    let (mut leading, task) = lease.watch().await;
-    let acquired = tokio::select! {
-        () = env.shutdown.requested() => false,
-        acquired = leading.wait_for(|leads| *leads) => acquired.is_ok(),
+    let namespace = &config.controller.namespace;
+    let (mut leading, task, acquired) = loop {
+        let lease = LeaseManagerBuilder::new(env.client.clone(), name.clone())
+            .with_namespace(namespace.clone())
+            .with_duration(LEASE)
+            .with_grace(RENEW)
+            .build()
+            .await
+            .map_err(failed)?;
+        let (mut leading, task) = lease.watch().await;
+        let acquired = tokio::select! {
+            () = env.shutdown.requested() => Some(false),
+            acquired = leading.wait_for(|leads| *leads) => Some(acquired.is_ok()),
+            // What is known of it is waited for, so it is begun anew.
+            () = lease::abandoned(&env.client, namespace, &name, ABANDONED) => None,
+            () = lease::gone(&env.client, namespace, &name) => None,
+        };
+        if let Some(acquired) = acquired {
+            break (leading, task, acquired);
+        }
     };
     let ended = if acquired {
         tracing::info!(lease = name, "acting");
@@ -125,6 +137,7 @@ pub async fn run(env: Environment, config: Arc<Config>, sources: Arc<Sources>) -
             () = env.shutdown.requested() => Ok(()),
             () = worker.work() => Ok(()),
             _ = leading.wait_for(|leads| !*leads) => Err(Error::Lost(name.clone())),
+            () = lease::gone(&env.client, namespace, &name) => Err(Error::Lost(name.clone())),
         }
     } else {
         Ok(())

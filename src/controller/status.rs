@@ -13,6 +13,9 @@ use super::proof::Proved;
 use crate::api::conditions::{CONSISTENT, Desired, GUARDED, READY, SERVING, SOURCES_READY, Truth, set_at};
 use crate::api::{DatacenterStatus, DriftStatus, EvidenceStatus, OverrideStatus, ServicePoolingStatus, WorkloadStatus};
 
+/// The reason of [`GUARDED`] before the first proof.
+const NOT_CHECKED: &str = "WebhookNotChecked";
+
 /// The status that a service should have.
 pub(super) fn desired(
     service: &Gathered,
@@ -35,6 +38,11 @@ pub(super) fn desired(
         consistent(service),
         sources_ready(service),
     ] {
+        // What the leader before has proved stands until the first proof of this one: a change of leaders is no change of the guard.
+        let not_yet = condition.kind == GUARDED && condition.reason == NOT_CHECKED;
+        if not_yet && conditions.iter().any(|known| known.type_ == GUARDED) {
+            continue;
+        }
         set_at(&mut conditions, condition, generation, now);
     }
     let mut workloads: Vec<WorkloadStatus> = service

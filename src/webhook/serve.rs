@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum_server::Handle;
@@ -36,6 +37,9 @@ use crate::runtime::{Environment, Shutdown, admin, telemetry};
 
 /// The API server sends objects of at most 3 MiB, the old and the new one: this leaves room.
 const BODY_LIMIT: usize = 7 << 20;
+/// How long answers say that their connection ends with them, before the listener closes: a request that comes just as a connection
+/// is closed for being idle would fail, and the API server uses most of them more often than that.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// How long reviews under way may take to finish when a stop is requested.
 const DRAIN: Duration = Duration::from_secs(12);
 /// How long a connection may be open without a whole request: whoever opens thousands and says nothing gets them closed. The API
@@ -99,14 +103,25 @@ pub(super) async fn serve(
     shutdown: Shutdown,
 ) -> Result<(), std::io::Error> {
     let handle = Handle::new();
-    let stop = handle.clone();
+    let (stop, leaving) = (handle.clone(), shutdown.clone());
     tokio::spawn(async move {
-        shutdown.requested().await;
+        leaving.requested().await;
+        tokio::time::sleep(FAREWELL).await;
         stop.graceful_shutdown(Some(DRAIN));
     });
+    let router =
+        router.layer(map_response(move |response: Response| std::future::ready(farewell(response, &shutdown))));
     let mut server = axum_server::bind_rustls(listen, tls).handle(handle);
     server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(SILENCE);
     server.serve(router.into_make_service()).await
+}
+
+/// Once a stop is requested, every answer ends its connection.
+fn farewell(mut response: Response, shutdown: &Shutdown) -> Response {
+    if shutdown.is_requested() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 async fn validate(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {

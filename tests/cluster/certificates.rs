@@ -24,7 +24,6 @@ use tokio::task::JoinSet;
 use crate::scenario::{Alone, SOON};
 
 const NAME: &str = "rotated";
-const MAIN: &str = "rotated-main";
 /// One review each.
 const PERIOD: Duration = Duration::from_millis(5);
 /// One rotation of each kind.
@@ -36,7 +35,7 @@ const AT_ONCE: usize = 25;
 const FRESH: u64 = 10;
 
 /// What calls the webhook, straight and through the API server.
-struct Load {
+pub struct Load {
     runtime: Runtime,
     answered: Arc<AtomicU64>,
     failures: Arc<Mutex<Vec<String>>>,
@@ -63,7 +62,8 @@ impl Clients {
 }
 
 impl Load {
-    fn start(datacenter: &Datacenter, operator: &Operator) -> Self {
+    /// Against the Deployment of a guarded service.
+    pub fn start(datacenter: &Datacenter, operator: &Operator, name: &'static str) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = Runtime::new().expect("a runtime");
         let this = Self { runtime, answered: Arc::default(), failures: Arc::default() };
@@ -71,15 +71,16 @@ impl Load {
         let clients = this.runtime.block_on(registered(&client, &[])).expect("an authority is registered");
         let clients = Arc::new(RwLock::new(Clients::new(clients)));
         this.runtime.spawn(trust(client.clone(), Arc::clone(&clients)));
-        let deployment = datacenter.get(&["-n", NAME, "deployment", MAIN]).expect("the Deployment");
+        let main = format!("{name}-main");
+        let deployment = datacenter.get(&["-n", name, "deployment", &main]).expect("the Deployment");
         let url = format!("https://127.0.0.1:{}/validate", operator.webhook_port());
         let (answered, failures) = (Arc::clone(&this.answered), Arc::clone(&this.failures));
-        this.runtime.spawn(straight(url, review(&deployment).to_string(), clients, answered, failures));
+        this.runtime.spawn(straight(url, review(name, &deployment).to_string(), clients, answered, failures));
         let failures = Arc::clone(&this.failures);
         this.runtime.spawn(async move {
-            let deployments = Api::<Deployment>::namespaced(client, NAME);
+            let deployments = Api::<Deployment>::namespaced(client, name);
             loop {
-                match deployments.delete(MAIN, &DeleteParams { dry_run: true, ..DeleteParams::default() }).await {
+                match deployments.delete(&main, &DeleteParams { dry_run: true, ..DeleteParams::default() }).await {
                     Err(kube::Error::Api(status)) if status.message.contains("serves live traffic") => {}
                     other => failures.lock().expect("no panic").push(format!("through the API server: {other:?}")),
                 }
@@ -90,7 +91,7 @@ impl Load {
     }
 
     /// How many were answered; there may be no failure.
-    fn check(&self, during: &str) -> u64 {
+    pub fn check(&self, during: &str) -> u64 {
         let failures = self.failures.lock().expect("no panic").clone();
         assert!(failures.is_empty(), "{during}: {} failed, first: {}", failures.len(), failures[0]);
         self.answered.load(Ordering::Relaxed)
@@ -156,12 +157,12 @@ async fn ask(client: &reqwest::Client, url: &str, review: String) -> anyhow::Res
     Ok(answer["response"]["allowed"] == json!(false))
 }
 
-fn review(deployment: &Value) -> Value {
+fn review(namespace: &str, deployment: &Value) -> Value {
     json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": {
         "uid": "2a3b1e0f-0000-4000-8000-000000000001",
         "kind": {"group": "apps", "version": "v1", "kind": "Deployment"},
         "resource": {"group": "apps", "version": "v1", "resource": "deployments"},
-        "name": MAIN, "namespace": NAME, "operation": "DELETE", "dryRun": true,
+        "name": deployment["metadata"]["name"], "namespace": namespace, "operation": "DELETE", "dryRun": true,
         "userInfo": {"username": "deployer", "groups": ["deployers", "system:authenticated"]},
         "object": null, "oldObject": deployment, "options": {"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1"},
     }})
@@ -195,7 +196,7 @@ fn certificates_are_made_and_rotated_and_no_call_fails_while_there_is_a_valid_pa
     let Alone { datacenter, operator, .. } = &alone;
     alone.guarded(NAME);
 
-    let load = Load::start(datacenter, operator);
+    let load = Load::start(datacenter, operator, NAME);
     let mount = operator.mount().expect("a mounted certificate");
     let steps = |step: &str| {
         let label = format!("step=\"{step}\"");

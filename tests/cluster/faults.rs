@@ -27,7 +27,7 @@ fn nothing_is_permitted_while_a_part_is_dead_and_ordinary_work_goes_on() {
         })
         .expect("the metric");
     };
-    operator.start_standby(&fleet.eqiad).expect("a second controller");
+    operator.start(&fleet.eqiad, "standby").expect("a second controller");
     operator.ready(&fleet.eqiad, "standby").expect("it is ready");
     leads("standby", 0.0);
     leads("controller", 1.0);

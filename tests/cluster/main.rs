@@ -11,6 +11,7 @@ mod chart;
 mod discovery;
 mod doors;
 mod evidence;
+mod failure;
 mod faults;
 mod gitops;
 mod golden;

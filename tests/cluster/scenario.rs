@@ -38,10 +38,15 @@ impl Alone {
     }
 
     pub fn with(controllers: Controllers, truth: &Truth) -> Self {
+        Self::installed(controllers, |datacenter| Operator::install_with(datacenter, truth, binary()))
+    }
+
+    /// The same, installed in any way.
+    pub fn installed(controllers: Controllers, install: impl FnOnce(&Datacenter) -> anyhow::Result<Operator>) -> Self {
         let Empty { datacenter, _ports } = Empty::start(controllers);
         datacenter.apply(fleet::ROLLOUTS).expect("a custom workload");
         fleet::routes(&datacenter).expect("HTTPRoutes");
-        let operator = Operator::install_with(&datacenter, truth, binary()).expect("poolguard");
+        let operator = install(&datacenter).expect("poolguard");
         Self { datacenter, operator, _ports }
     }
 
@@ -64,7 +69,9 @@ impl Alone {
 
     /// `kubectl` as a deployer, in a service's namespace.
     pub fn kubectl(&self, name: &str, arguments: &[&str]) -> Output {
-        self.datacenter.call(Who::Deployer, "kubectl", &[&["-n", name], arguments].concat()).expect("kubectl starts")
+        // Whatever hangs is told.
+        let own = ["-n", name, "--request-timeout=40s"];
+        self.datacenter.call(Who::Deployer, "kubectl", &[&own[..], arguments].concat()).expect("kubectl starts")
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use poolguard_harness::fleet::Fleet;
-use poolguard_harness::{conftool, debian, node, programs};
+use poolguard_harness::{conftool, debian, node, previous, programs};
 
 use crate::cargo::TestTarget;
 use crate::{cargo, progress};
@@ -127,13 +127,21 @@ fn cluster(targets: &[TestTarget], kubernetes: Option<&str>, scenarios: &[String
         return Outcome::CannotRun(format!("no scenario is named like {}", scenarios.join(" or ")));
     }
     let run = |further: &[&str]| target.run(&version, &[&["--"], further, &only[..]].concat());
-    match debian::unpack(&progress) {
-        Ok(_) => timed(|| run(&[])),
-        // Only the scenarios that need gdnsd and Prometheus are left out, and the tier is not called whole.
-        Err(error) => match timed(|| run(&["--skip", "evidence::"])) {
-            Outcome::Passed(_) => Outcome::CannotRun(format!("passed without gdnsd and Prometheus: {error:#}")),
-            outcome => outcome,
-        },
+    // Only the scenarios that need what is missing are left out, and the tier is not called whole.
+    let (mut skipped, mut missing) = (Vec::new(), Vec::new());
+    if let Err(error) = debian::unpack(&progress) {
+        skipped.extend(["--skip", "evidence::", "--skip", "failure::clock::"]);
+        missing.push(format!("gdnsd, Prometheus and wrong clocks: {error:#}"));
+    }
+    if let Err(error) = previous::build(&progress) {
+        skipped.extend(["--skip", "failure::upgrade::"]);
+        missing.push(format!("the previous version: {error:#}"));
+    }
+    match timed(|| run(&skipped)) {
+        Outcome::Passed(_) if !missing.is_empty() => {
+            Outcome::CannotRun(format!("passed without {}", missing.join("; without ")))
+        }
+        outcome => outcome,
     }
 }
 

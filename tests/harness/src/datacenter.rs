@@ -4,12 +4,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::command::{Output, run};
+use crate::http::request;
 use crate::pki::{Authority, Credential, Subject, kubeconfig, token_keys};
 use crate::place::Place;
 use crate::ports::Ports;
@@ -81,8 +82,11 @@ pub struct Datacenter {
     pub folder: PathBuf,
     /// The API server's URL.
     pub server: String,
+    ports: DatacenterPorts,
     programs: Programs,
     run: Arc<Run>,
+    /// The API server's process, and what it was started with.
+    api: Mutex<(u32, Vec<String>)>,
     place: Place,
 }
 
@@ -123,7 +127,8 @@ impl Datacenter {
     ) -> Result<Self> {
         let folder = run.subfolder(name)?;
         let server = format!("https://{}:{}", place.address(), ports.api);
-        let this = Self { name: name.to_owned(), folder, server, programs: programs.clone(), run, place };
+        let api = Mutex::default();
+        let this = Self { name: name.to_owned(), folder, server, ports, programs: programs.clone(), run, place, api };
         this.control_plane(ports, controllers).with_context(|| format!("cannot start the control plane of {name}"))?;
         if !this.place.is_enclosed() {
             this.play_nodes()?;
@@ -166,40 +171,40 @@ impl Datacenter {
         let policy = self.folder.join("audit-policy.yaml");
         fs::write(&policy, AUDIT).context("cannot write the audit policy")?;
         let to_kubelet = authority.sign("kubelet-client", Subject::User("kube-apiserver", &["system:masters"]))?;
-        let api_pid = self.spawn("kube-apiserver", |command| {
-            command
-                .arg(format!("--etcd-servers={etcd}"))
-                .arg(format!("--audit-policy-file={}", policy.display()))
-                .arg(format!("--audit-log-path={}", self.audit_log().display()))
-                .arg(GATES)
-                .arg(format!("--bind-address={}", self.place.address()))
-                .arg(format!("--advertise-address={}", self.place.address()))
-                .arg(format!("--secure-port={}", ports.api))
-                .arg(format!("--tls-cert-file={}", serving.0.display()))
-                .arg(format!("--tls-private-key-file={}", serving.1.display()))
-                .arg(format!("--client-ca-file={}", authority.file().display()))
-                .args(["--service-cluster-ip-range=10.0.0.0/16", "--profiling=false"])
-                .arg("--service-account-issuer=https://kubernetes.default.svc")
-                .arg(format!("--service-account-signing-key-file={}", tokens.0.display()))
-                .arg(format!("--service-account-key-file={}", tokens.1.display()));
-            if self.place.is_enclosed() {
-                // Pods reach it by its Service, and its node is held to what is its own.
-                command
-                    .args(["--endpoint-reconciler-type=lease", "--authorization-mode=Node,RBAC"])
-                    .arg("--enable-admission-plugins=NodeRestriction")
-                    .arg("--kubelet-preferred-address-types=InternalIP")
-                    .arg(format!("--kubelet-client-certificate={}", to_kubelet.0.display()))
-                    .arg(format!("--kubelet-client-key={}", to_kubelet.1.display()));
-            } else {
-                command.args(["--endpoint-reconciler-type=none", "--authorization-mode=RBAC"]);
-            }
-        })?;
-        wait_for(&format!("the API server of {}", self.name), START, || {
-            self.ensure_running(etcd_pid, "etcd")?;
-            self.ensure_running(api_pid, "kube-apiserver")?;
-            self.kubectl(&["get", "--raw", "/readyz"])?.success()
-        })
-        .with_context(|| self.run.log_tail(&self.log("kube-apiserver")))?;
+        let mut arguments = vec![
+            format!("--etcd-servers={etcd}"),
+            format!("--audit-policy-file={}", policy.display()),
+            format!("--audit-log-path={}", self.audit_log().display()),
+            GATES.to_owned(),
+            format!("--bind-address={}", self.place.address()),
+            format!("--advertise-address={}", self.place.address()),
+            format!("--secure-port={}", ports.api),
+            format!("--tls-cert-file={}", serving.0.display()),
+            format!("--tls-private-key-file={}", serving.1.display()),
+            format!("--client-ca-file={}", authority.file().display()),
+            "--service-cluster-ip-range=10.0.0.0/16".to_owned(),
+            "--profiling=false".to_owned(),
+            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+            format!("--service-account-signing-key-file={}", tokens.0.display()),
+            format!("--service-account-key-file={}", tokens.1.display()),
+        ];
+        if self.place.is_enclosed() {
+            // Pods reach it by its Service, and its node is held to what is its own.
+            arguments.extend([
+                "--endpoint-reconciler-type=lease".to_owned(),
+                "--authorization-mode=Node,RBAC".to_owned(),
+                "--enable-admission-plugins=NodeRestriction".to_owned(),
+                "--kubelet-preferred-address-types=InternalIP".to_owned(),
+                format!("--kubelet-client-certificate={}", to_kubelet.0.display()),
+                format!("--kubelet-client-key={}", to_kubelet.1.display()),
+            ]);
+        } else {
+            arguments.extend(["--endpoint-reconciler-type=none", "--authorization-mode=RBAC"].map(str::to_owned));
+        }
+        self.ensure_running(etcd_pid, "etcd")?;
+        *self.api.lock().unwrap_or_else(PoisonError::into_inner) = (0, arguments);
+        self.start_api().with_context(|| self.run.log_tail(&self.log("etcd")))?;
+        self.apply(CLUSTER)?;
         if controllers == Controllers::AsOne {
             self.apply(AS_ONE)?;
         }
@@ -241,6 +246,56 @@ impl Datacenter {
             ensure!(ready == "True True", "they say {ready:?}: {}", self.run.log_tail(&self.log("kwok")));
             Ok(())
         })
+    }
+
+    /// Ends the API server by SIGKILL.
+    ///
+    /// # Errors
+    /// If it cannot be ended.
+    pub fn kill_api(&self) -> Result<()> {
+        let (pid, _) = self.api.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.run.end(pid, true)
+    }
+
+    /// Starts the API server, again with the same arguments over the same data, and waits until it is ready.
+    ///
+    /// # Errors
+    /// If it does not come up, with the end of its log.
+    pub fn start_api(&self) -> Result<()> {
+        let (_, arguments) = self.api.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let pid = self.spawn("kube-apiserver", |command| {
+            command.args(&arguments);
+        })?;
+        self.api.lock().unwrap_or_else(PoisonError::into_inner).0 = pid;
+        wait_for(&format!("the API server of {}", self.name), START, || {
+            self.ensure_running(pid, "kube-apiserver")?;
+            self.kubectl(&["get", "--raw", "/readyz"])?.success()
+        })
+        .with_context(|| self.run.log_tail(&self.log("kube-apiserver")))?;
+        Ok(())
+    }
+
+    /// Has etcd forget the history of every object, up to now: an older watch cannot go on.
+    ///
+    /// # Errors
+    /// If etcd does not do it.
+    pub fn forget_history(&self) -> Result<()> {
+        let call = |path: &str, body: serde_json::Value| -> Result<serde_json::Value> {
+            let address = format!("127.0.0.1:{}", self.ports.etcd);
+            let answer = request(&address, "POST", path, &["Content-Type: application/json"], &body.to_string())?;
+            ensure!(answer.status == 200, "etcd answered {}: {}", answer.status, answer.body);
+            Ok(serde_json::from_str(&answer.body)?)
+        };
+        // A key that is not there: only the revision of the answer is of interest.
+        let found = call("/v3/kv/range", serde_json::json!({"key": "LQ=="}))?;
+        let revision = &found["header"]["revision"];
+        call("/v3/kv/compaction", serde_json::json!({"revision": revision, "physical": true}))?;
+        Ok(())
+    }
+
+    /// The API server's port.
+    pub fn api_port(&self) -> u16 {
+        self.ports.api
     }
 
     /// The flag that makes a program somebody of this datacenter.
@@ -345,7 +400,8 @@ impl Datacenter {
         (manifests, std::thread::current().id()).hash(&mut hasher);
         let file = self.folder.join(format!("manifest-{:016x}.yaml", hasher.finish()));
         fs::write(&file, manifests).context("cannot write manifests")?;
-        self.call(who, "kubectl", &["apply", "--server-side", "--force-conflicts", "-f", &file.to_string_lossy()])
+        let apply = ["apply", "--request-timeout=60s", "--server-side", "--force-conflicts", "-f"];
+        self.call(who, "kubectl", &[&apply[..], &[&file.to_string_lossy()]].concat())
     }
 
     /// Applies a file as an administrator.
@@ -371,8 +427,23 @@ impl Datacenter {
     /// # Errors
     /// If there is no such account, or the file cannot be written.
     pub fn account(&self, namespace: &str, account: &str, file: &Path) -> Result<()> {
+        self.account_by(&self.server, &self.authority(), namespace, account, file)
+    }
+
+    /// The same, for who reaches the API server at another URL, and trusts another authority there.
+    ///
+    /// # Errors
+    /// If there is no such account, or the file cannot be written.
+    pub fn account_by(
+        &self,
+        server: &str,
+        authority: &Path,
+        namespace: &str,
+        account: &str,
+        file: &Path,
+    ) -> Result<()> {
         let token = self.kubectl(&["-n", namespace, "create", "token", account, "--duration=24h"])?.success()?;
-        kubeconfig(file, &self.server, &self.authority(), &Credential::Token(token.trim().to_owned()))
+        kubeconfig(file, server, authority, &Credential::Token(token.trim().to_owned()))
     }
 
     /// What `kubectl get ARGUMENTS -o json` says.

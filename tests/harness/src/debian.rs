@@ -1,5 +1,5 @@
-//! Debian's packages of the programs that are no Go modules or Python packages: gdnsd and Prometheus, and what a real node
-//! runs. They are downloaded by apt, whose signatures count, and unpacked below `target/debian`: nothing is installed.
+//! Debian's packages of the programs that are no Go modules or Python packages: gdnsd and Prometheus, a clock that is wrong, and
+//! what a real node runs. They are downloaded by apt, whose signatures count, and unpacked below `target/debian`: nothing is installed.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -48,6 +48,19 @@ impl Debian {
     /// What lies over `/usr` where they are installed.
     pub fn usr(&self) -> PathBuf {
         self.root.join("usr")
+    }
+}
+
+impl Debian {
+    /// A library that gives a program another clock, and the setting of this one, as its environment.
+    pub fn clock(&self, offset: &str) -> [(&'static str, String); 3] {
+        let library = self.root.join("usr/lib").join(library_folder()).join("faketime/libfaketime.so.1");
+        [
+            ("LD_PRELOAD", library.display().to_string()),
+            ("FAKETIME", offset.to_owned()),
+            // What is waited for is no time of day.
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+        ]
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as BASE64;
 
@@ -38,6 +38,7 @@ pub struct Operator {
     /// Where the webhook sees the certificate that the controller makes.
     mount: Option<Arc<Mount>>,
     binary: PathBuf,
+    chart: PathBuf,
     ports: OperatorPorts,
     /// Held, so that nobody takes a port while its process is stopped.
     _held: Ports,
@@ -50,6 +51,8 @@ struct OperatorPorts {
     webhook_metrics: u16,
     controller_metrics: u16,
     standby_metrics: u16,
+    second: u16,
+    second_metrics: u16,
 }
 
 /// Where Poolguard finds the truth: `sources` and `networks` of its configuration.
@@ -146,6 +149,15 @@ pub(crate) fn sum(exposition: &str, name: &str, labels: &[&str]) -> f64 {
 /// The processes.
 pub const PROCESSES: [&str; 2] = ["webhook", "controller"];
 
+/// Of which kind a process is.
+fn kind(process: &str) -> &str {
+    match process {
+        "standby" => "controller",
+        "second" => "webhook",
+        kind => kind,
+    }
+}
+
 impl Operator {
     /// Installs the chart, starts the processes, and waits until they are ready.
     ///
@@ -160,6 +172,14 @@ impl Operator {
     /// # Errors
     /// If the chart cannot be installed or a process does not become ready.
     pub fn install_with(datacenter: &Datacenter, truth: &Truth, binary: &Path) -> Result<Self> {
+        Self::install_by(datacenter, truth, binary, &chart::folder())
+    }
+
+    /// The same, by the chart of another version.
+    ///
+    /// # Errors
+    /// If the chart cannot be installed or a process does not become ready.
+    pub fn install_by(datacenter: &Datacenter, truth: &Truth, binary: &Path, chart: &Path) -> Result<Self> {
         let folder = datacenter.run().subfolder(&format!("{}/operator", datacenter.name))?;
         let mut held = Ports::new();
         let ports = OperatorPorts {
@@ -167,6 +187,8 @@ impl Operator {
             webhook_metrics: held.take()?,
             controller_metrics: held.take()?,
             standby_metrics: held.take()?,
+            second: held.take()?,
+            second_metrics: held.take()?,
         };
         let (ca_bundle, mount) = certificate(datacenter, truth, &folder)?;
         let values = json!({
@@ -191,7 +213,7 @@ impl Operator {
                 &[
                     "install",
                     "poolguard",
-                    &chart::folder().to_string_lossy(),
+                    &chart.to_string_lossy(),
                     "--namespace",
                     NAMESPACE,
                     "--create-namespace",
@@ -206,6 +228,7 @@ impl Operator {
             ca_bundle,
             mount,
             binary: binary.to_path_buf(),
+            chart: chart.to_path_buf(),
             ports,
             _held: held,
             pids: Mutex::default(),
@@ -262,43 +285,70 @@ impl Operator {
             .context("cannot write a configuration")
     }
 
-    /// Starts a process.
+    /// Starts a process: one of [`PROCESSES`], a `standby` of the controller, or a `second` webhook.
     ///
     /// # Errors
     /// If it cannot be started.
     pub fn start(&self, datacenter: &Datacenter, process: &'static str) -> Result<()> {
-        let mut command = Command::new(&self.binary);
+        self.start_by(datacenter, process, Command::new(&self.binary))
+    }
+
+    /// The same, by a command that ends with a program of ours: under a limit, or of another version.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start_by(&self, datacenter: &Datacenter, process: &'static str, mut command: Command) -> Result<()> {
+        let kind = kind(process);
+        // Nothing of somebody's own settings reaches it: no proxies, no filters of logs.
+        let own: Vec<_> =
+            command.get_envs().map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned))).collect();
+        command.env_clear().envs(own.into_iter().filter_map(|(name, value)| Some((name, value?))));
         command
-            // Nothing of somebody's own settings reaches it: no proxies, no filters of logs.
-            .env_clear()
             .env("RUST_BACKTRACE", "1")
-            .env("KUBECONFIG", self.folder.join(format!("{process}.kubeconfig")))
-            .arg(process)
-            .arg("--config")
-            .arg(self.folder.join(format!("{process}.yaml")));
-        if process == "webhook" {
+            .env("KUBECONFIG", self.folder.join(format!("{kind}.kubeconfig")))
+            .args([kind, "--config"])
+            .arg(self.folder.join(format!("{kind}.yaml")))
+            .arg(format!("--metrics-listen=127.0.0.1:{}", self.metrics_port(process)));
+        if kind == "webhook" {
             command.arg("--tls-dir").arg(self.folder.join("tls"));
+            command.arg(format!("--listen=127.0.0.1:{}", self.port(process)));
         }
         let pid = datacenter.run().start(&format!("{}-poolguard-{process}", self.datacenter), &mut command)?;
         self.pids.lock().expect("no panic while the list is held").push((process, pid));
         Ok(())
     }
 
-    /// Starts a second controller, which waits for the first one's end.
+    /// Sets a value of a kind of process's configuration, by JSON pointer, for those that are started from now on.
     ///
     /// # Errors
-    /// If it cannot be started.
-    pub fn start_standby(&self, datacenter: &Datacenter) -> Result<()> {
-        let mut command = Command::new(&self.binary);
-        command
-            .env_clear()
-            .env("KUBECONFIG", self.folder.join("controller.kubeconfig"))
-            .args(["controller", "--config"])
-            .arg(self.folder.join("controller.yaml"))
-            .arg(format!("--metrics-listen=127.0.0.1:{}", self.ports.standby_metrics));
-        let pid = datacenter.run().start(&format!("{}-poolguard-standby", self.datacenter), &mut command)?;
-        self.pids.lock().expect("no panic while the list is held").push(("standby", pid));
-        Ok(())
+    /// If the file cannot be read or written, or has no such place.
+    pub fn set(&self, kind: &str, pointer: &str, value: Value) -> Result<()> {
+        let file = self.folder.join(format!("{kind}.yaml"));
+        let text = fs::read_to_string(&file).context("cannot read a configuration")?;
+        let mut config: Value = serde_json::from_str(&text)?;
+        let (group, name) = pointer.rsplit_once('/').context("a JSON pointer has a slash")?;
+        config.pointer_mut(group).with_context(|| format!("there is no {group}"))?[name] = value;
+        fs::write(file, format!("{config:#}\n")).context("cannot write a configuration")
+    }
+
+    /// Has a kind of process reach the API server at another port of loopback, whose certificate is from this authority.
+    ///
+    /// # Errors
+    /// If its kubeconfig cannot be written.
+    pub fn reach(&self, datacenter: &Datacenter, kind: &str, port: u16, authority: &Path) -> Result<()> {
+        let file = self.folder.join(format!("{kind}.kubeconfig"));
+        let server = format!("https://127.0.0.1:{port}");
+        datacenter.account_by(&server, authority, NAMESPACE, &format!("poolguard-{kind}"), &file)
+    }
+
+    /// Has the API server find the webhook at another port of loopback.
+    ///
+    /// # Errors
+    /// If the chart cannot be upgraded.
+    pub fn called_at(&self, datacenter: &Datacenter, port: u16) -> Result<()> {
+        let url = format!("https://127.0.0.1:{port}");
+        self.set("controller", "/controller/registration/url", json!(url))?;
+        self.upgrade(datacenter, &["--set", &format!("webhook.url={url}")])
     }
 
     /// Waits until a process is ready.
@@ -338,6 +388,23 @@ impl Operator {
         datacenter.run().end(pid, hard)
     }
 
+    /// Waits until a process has ended by itself, and returns how.
+    ///
+    /// # Errors
+    /// If it still runs after this time.
+    pub fn ended(&self, datacenter: &Datacenter, process: &str, within: Duration) -> Result<String> {
+        let pid = self.pid(process).with_context(|| format!("there is no {process}"))?;
+        let log = format!("{}-poolguard-{process}", self.datacenter);
+        let how = wait_for(&format!("{process} to end by itself"), within, || {
+            match datacenter.run().ensure_running(pid, &log) {
+                Ok(()) => bail!("it runs"),
+                Err(ended) => Ok(format!("{ended:#}")),
+            }
+        })?;
+        self.pids.lock().expect("no panic while the list is held").retain(|(name, _)| *name != process);
+        Ok(how)
+    }
+
     /// Ends both processes and uninstalls the chart, as if Poolguard had never been there.
     ///
     /// # Errors
@@ -373,8 +440,16 @@ impl Operator {
     /// # Errors
     /// If `helm` fails.
     pub fn upgrade(&self, datacenter: &Datacenter, further: &[&str]) -> Result<()> {
-        let chart = chart::folder();
-        let arguments = ["upgrade", "poolguard", &chart.to_string_lossy(), "-n", NAMESPACE, "--reuse-values"];
+        self.upgrade_to(datacenter, &self.chart, further)
+    }
+
+    /// The same, to the chart of another version.
+    ///
+    /// # Errors
+    /// If `helm` fails.
+    pub fn upgrade_to(&self, datacenter: &Datacenter, chart: &Path, further: &[&str]) -> Result<()> {
+        let arguments =
+            ["upgrade", "poolguard", &chart.to_string_lossy(), "-n", NAMESPACE, "--reset-then-reuse-values"];
         datacenter.call(Who::Admin, "helm3", &[&arguments[..], further].concat())?.success()?;
         Ok(())
     }
@@ -398,11 +473,22 @@ impl Operator {
         self.ports.webhook
     }
 
+    /// The port of the HTTPS listener of one of the webhooks.
+    pub fn port(&self, process: &str) -> u16 {
+        if process == "second" { self.ports.second } else { self.ports.webhook }
+    }
+
+    /// The program.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     /// The port of a process's metrics.
     pub fn metrics_port(&self, process: &str) -> u16 {
         match process {
             "webhook" => self.ports.webhook_metrics,
             "standby" => self.ports.standby_metrics,
+            "second" => self.ports.second_metrics,
             _ => self.ports.controller_metrics,
         }
     }
