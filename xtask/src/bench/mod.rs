@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: figures, never a test.
 
+mod contestant;
 mod evidence;
 mod figures;
 mod tap;
