@@ -46,6 +46,16 @@ pub fn build_release() -> Result<PathBuf> {
     Ok(PathBuf::from(target).join("release/poolguard"))
 }
 
+/// Builds the programs of the benchmark, and returns their folder.
+///
+/// # Errors
+/// If they do not compile.
+pub fn build_rig() -> Result<PathBuf> {
+    run(&["build", "--quiet", "--release", "--package", "poolguard-rig", "--bins"])?;
+    let target = metadata()?["target_directory"].as_str().context("cargo names no target directory")?.to_owned();
+    Ok(PathBuf::from(target).join("release"))
+}
+
 /// The test targets of the workspace that are files of their own, as (package, target).
 ///
 /// # Errors

@@ -58,11 +58,10 @@ enum Command {
     Build,
     /// Write crds/, the chart's copies of it and the configuration's schema anew from the code
     Generate,
-    /// Measure: what to measure is the next word
-    Bench {
-        #[command(subcommand)]
-        what: bench::What,
-    },
+    /// Measure poolguard side by side with what else people would use, on the same work
+    ///
+    /// Prints tables, and writes them and a chart into target/bench. Takes a few minutes, once everything is built.
+    Bench(bench::Flags),
     /// Change the policy in every way that cargo-mutants knows, and fail if no test notices
     ///
     /// Takes hours on two cores. With all files, the result is written into docs/correctness.md.
@@ -103,7 +102,7 @@ fn main() -> ExitCode {
         Command::Down => down::run(),
         Command::Build => build::run(),
         Command::Generate => generate::run(),
-        Command::Bench { what } => bench::run(&what),
+        Command::Bench(flags) => bench::run(&flags),
         Command::Mutants { files } => mutants::run(&files),
         Command::Fuzz { seconds } => fuzz::run(seconds),
         Command::RecordReviews => record::run(),
