@@ -8,12 +8,14 @@ mod bench;
 mod build;
 mod cargo;
 mod demo;
+mod deny;
 mod down;
 mod fuzz;
 mod generate;
 mod kept;
 mod mutants;
 mod record;
+mod release;
 mod test;
 mod tools;
 mod up;
@@ -76,6 +78,13 @@ enum Command {
         #[arg(long, default_value_t = 60)]
         seconds: u64,
     },
+    /// Check licences, banned packages, sources and advisories as deny.toml wants them
+    ///
+    /// The advisories' database is fetched with git. Where that cannot be done, they are not checked, which is said; where the variable
+    /// CI is set, that is a failure.
+    Deny,
+    /// Make what is released, in target/release-artifacts: the program, its bill of materials, the chart, checksums
+    Release,
     /// Record what the real API server sends for a request through each door, into tests/reviews
     ///
     /// A request through every door runs against a control plane of its own, whose webhook allows everything.
@@ -96,6 +105,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    let strict = std::env::var_os("CI").is_some();
     let done = match Cli::parse().command {
         Command::Demo(flags) => demo::run(&flags),
         Command::Up { without_operator } => up::run(!without_operator),
@@ -105,9 +115,11 @@ fn main() -> ExitCode {
         Command::Bench(flags) => bench::run(&flags),
         Command::Mutants { files } => mutants::run(&files),
         Command::Fuzz { seconds } => fuzz::run(seconds),
+        Command::Deny => deny::run(strict),
+        Command::Release => release::run(),
         Command::RecordReviews => record::run(),
         Command::Test { kubernetes: Some(version), .. } => test::against(&version),
-        Command::Test { fast, kubernetes: None } => test::run(fast, std::env::var_os("CI").is_some()),
+        Command::Test { fast, kubernetes: None } => test::run(fast, strict),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

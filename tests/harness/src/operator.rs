@@ -262,7 +262,6 @@ impl Operator {
                 "failurePolicy": if truth.enforcement == "Warn" { "Ignore" } else { "Fail" },
                 "excludedNamespaces": ["kube-system", NAMESPACE], "url": self.url(), "caBundle": self.ca_bundle,
             }, "certificates": certificates},
-            "log": {"format": "text"},
         });
         fs::write(self.folder.join(format!("{process}.yaml")), format!("{config:#}\n"))
             .context("cannot write a configuration")
