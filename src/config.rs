@@ -55,6 +55,8 @@ pub struct Config {
     pub controller: Controller,
     /// Logs.
     pub log: Log,
+    /// Traces.
+    pub traces: Traces,
 }
 
 impl Config {
@@ -241,6 +243,14 @@ pub enum LogFormat {
     Text,
 }
 
+/// Traces, where the build has them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Traces {
+    /// The base URL of a receiver of OTLP over HTTP: `http://collector.example:4318`. Only builds with the feature `otlp` take it.
+    pub endpoint: Option<String>,
+}
+
 /// Single values from flags and environment.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
@@ -256,6 +266,8 @@ pub struct Overrides {
     pub log_format: Option<LogFormat>,
     /// `log.level`
     pub log_level: Option<String>,
+    /// `traces.endpoint`
+    pub traces_endpoint: Option<String>,
 }
 
 /// The file, for its schema alone: each section is read by itself, so that one error does not hide the next.
@@ -291,9 +303,11 @@ struct File {
     controller: Option<Controller>,
     /// Logs.
     log: Option<Log>,
+    /// Traces of reviews.
+    traces: Option<Traces>,
 }
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "datacenter",
     "contact",
     "runbookURL",
@@ -307,6 +321,7 @@ const KEYS: [&str; 13] = [
     "metrics",
     "controller",
     "log",
+    "traces",
 ];
 
 /// The JSON schema of the file.
@@ -379,12 +394,15 @@ impl Config {
             metrics: sections.read("metrics").unwrap_or_default(),
             controller: sections.read("controller").unwrap_or_default(),
             log: sections.read("log").unwrap_or_default(),
+            traces: sections.read("traces").unwrap_or_default(),
         };
         config.webhook.listen = overrides.webhook_listen.unwrap_or(config.webhook.listen);
         config.webhook.tls_dir = overrides.tls_dir.unwrap_or(config.webhook.tls_dir);
         config.metrics.listen = overrides.metrics_listen.unwrap_or(config.metrics.listen);
         config.log.format = overrides.log_format.unwrap_or(config.log.format);
         config.log.level = overrides.log_level.unwrap_or(config.log.level);
+        // An empty variable is one that is not set: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables.
+        config.traces.endpoint = overrides.traces_endpoint.filter(|url| !url.is_empty()).or(config.traces.endpoint);
         config.check(&mut sections.errors);
         if sections.errors.is_empty() { Ok(config) } else { Err(ConfigErrors(sections.errors)) }
     }
@@ -405,6 +423,14 @@ impl Config {
         }
         if !(self.runbook_url.starts_with("https://") || self.runbook_url.starts_with("http://")) {
             wrong("runbookURL", "must be a URL that begins with https:// or http://".to_owned());
+        }
+        if let Some(endpoint) = &self.traces.endpoint {
+            if !cfg!(feature = "otlp") {
+                let message = "this build sends no traces: build it with `--features otlp`, or leave this out";
+                wrong("traces.endpoint", message.to_owned());
+            } else if !(endpoint.starts_with("https://") || endpoint.starts_with("http://")) {
+                wrong("traces.endpoint", "must be a URL that begins with https:// or http://".to_owned());
+            }
         }
         if !is_label(&self.controller.canary_namespace) || self.controller.canary_namespace == self.controller.namespace
         {

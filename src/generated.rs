@@ -2,6 +2,8 @@
 //!
 //! Never written by the processes: `cargo xtask generate` writes them, and a test compares.
 
+mod metrics;
+
 use kube::CustomResourceExt;
 
 use crate::api::{PoolingOverride, ServicePooling};
@@ -17,6 +19,7 @@ pub fn files() -> Vec<(&'static str, String)> {
         ("charts/poolguard/files/crds/poolguard.dev_servicepoolings.yaml", pooling),
         ("charts/poolguard/files/webhooks.yaml", yaml(&registration::webhooks(&[]))),
         ("docs/config.schema.json", json(&config::schema())),
+        ("docs/metrics.md", metrics::page().expect("names and labels are constants")),
     ]
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use poolguard::config::{Config, LogFormat, Overrides};
 use poolguard::observe::Sources;
+use poolguard::runtime::metrics::{Build, Metrics as _};
 use poolguard::runtime::{Environment, Health, Shutdown, admin, chain, client, telemetry};
 use poolguard::{controller, uninstall, webhook};
 
@@ -90,6 +91,10 @@ struct Flags {
     /// Overrides `log.level`.
     #[arg(long, env = "POOLGUARD_LOG_LEVEL", value_name = "LEVEL")]
     log_level: Option<String>,
+    /// Overrides `traces.endpoint`.
+    #[cfg(feature = "otlp")]
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    traces_endpoint: Option<String>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -117,6 +122,15 @@ enum Work {
     Controller,
 }
 
+impl Work {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::Controller => "controller",
+        }
+    }
+}
+
 /// Reads the configuration, and runs until the end.
 fn serve(flags: &Flags, work: Work) -> ExitCode {
     let overrides = Overrides {
@@ -129,6 +143,10 @@ fn serve(flags: &Flags, work: Work) -> ExitCode {
             Format::Text => LogFormat::Text,
         }),
         log_level: flags.log_level.clone(),
+        #[cfg(feature = "otlp")]
+        traces_endpoint: flags.traces_endpoint.clone(),
+        #[cfg(not(feature = "otlp"))]
+        traces_endpoint: None,
     };
     let config = match Config::load(&flags.config, overrides) {
         Ok(config) => config,
@@ -137,10 +155,6 @@ fn serve(flags: &Flags, work: Work) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    if let Err(message) = telemetry::start(&config.log) {
-        eprintln!("configuration: {message}");
-        return ExitCode::from(2);
-    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -148,14 +162,25 @@ fn serve(flags: &Flags, work: Work) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(work, config)) {
+    let inside = runtime.enter();
+    let telling = match telemetry::start(&config.log, work.name(), config.traces.endpoint.as_deref()) {
+        Ok(telling) => telling,
+        Err(message) => {
+            eprintln!("configuration: {message}");
+            return ExitCode::from(2);
+        }
+    };
+    drop(inside);
+    let code = match runtime.block_on(run(work, config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = &*error as &dyn Error, "ended");
             eprintln!("poolguard: {}", chain(&*error));
             ExitCode::FAILURE
         }
-    }
+    };
+    telling.end();
+    code
 }
 
 /// Waits for the end.
@@ -204,19 +229,7 @@ async fn run(which: Work, config: Config) -> Result<(), Box<dyn Error + Send + S
     let config = Arc::new(config);
     let shutdown = Shutdown::on_signals()?;
     let registry = prometheus::Registry::new();
-    let build = prometheus::IntGaugeVec::new(
-        prometheus::Opts::new(
-            "poolguard_build_info",
-            "Always 1, with the version; alert when process=\"webhook\" is absent for 2 minutes.",
-        ),
-        &["version", "process"],
-    )?;
-    let name = match which {
-        Work::Webhook => "webhook",
-        Work::Controller => "controller",
-    };
-    build.with_label_values(&[env!("CARGO_PKG_VERSION"), name]).set(1);
-    registry.register(Box::new(build))?;
+    Build::register(&registry)?.runs(which.name());
     let health = Health::default();
     let sources = Sources::new(&config, &registry)?;
     let client = client::connect().await?;

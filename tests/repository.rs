@@ -33,7 +33,8 @@ fn files(folder: &str, kind: &str) -> Vec<PathBuf> {
 #[test]
 fn rustls_has_one_provider_and_no_other_tls_is_in_the_tree() {
     let lock = read(&root().join("Cargo.lock"));
-    for package in ["aws-lc-rs", "aws-lc-sys", "openssl-sys", "native-tls"] {
+    // The lock file has what every feature brings.
+    for package in ["aws-lc-rs", "aws-lc-sys", "boring-sys", "openssl", "openssl-sys", "native-tls"] {
         assert!(!lock.contains(&format!("name = \"{package}\"")), "{package} has entered the tree");
     }
     assert!(lock.contains("name = \"ring\""));
@@ -66,6 +67,14 @@ fn only_main_reads_the_environment_or_prints() {
         for word in ["std::env::", "println!", "process::exit"] {
             assert!(!text.contains(word), "{} has {word}", path.display());
         }
+    }
+}
+
+#[test]
+fn metrics_are_registered_only_as_sets_that_the_documentation_lists() {
+    for path in sources("src").into_iter().filter(|path| !path.ends_with("src/runtime/metrics.rs")) {
+        let text = read(&path);
+        assert!(!text.contains(".register(Box::new("), "{} registers a metric by itself", path.display());
     }
 }
 
@@ -233,6 +242,104 @@ fn every_alert_is_tried_when_it_must_fire_and_when_it_must_not() {
         for fires in [true, false] {
             assert!(tried.contains(&(name, fires)), "tests/alerts/guard.yaml does not try {name} to fire: {fires}");
         }
+    }
+}
+
+#[test]
+fn every_threat_has_its_tests_or_a_reason_to_have_none() {
+    let mut tests = std::collections::BTreeSet::new();
+    for path in ["src", "policy", "tests", "xtask/src"].into_iter().flat_map(sources) {
+        let text = read(&path);
+        let mut test = false;
+        for line in text.lines().map(str::trim) {
+            let name = line.trim_start_matches("async ").strip_prefix("fn ").and_then(|rest| rest.split('(').next());
+            match name {
+                Some(name) if test => drop(tests.insert(name.to_owned())),
+                _ => {}
+            }
+            test = line.starts_with("#[test]") || line.starts_with("#[tokio::test") || (test && line.starts_with("#["));
+        }
+    }
+    let page = read(&root().join("docs/threat-model.md"));
+    let sections: Vec<&str> = page.split("\n## ").skip(1).collect();
+    for number in 1..=18 {
+        assert!(sections[number - 1].starts_with(&format!("{number}. ")), "threat {number} is missing");
+    }
+    for section in sections {
+        let title = section.lines().next().unwrap_or_default();
+        let shown = section.split_once("\n**Shown by** ").map(|(_, shown)| shown);
+        assert!(shown.is_some(), "{title} does not say what it is shown by");
+        let shown = shown.unwrap_or_default();
+        let named: Vec<&str> = shown.split('`').skip(1).step_by(2).collect();
+        assert!(!named.is_empty() || shown.starts_with("nothing"), "{title} names no test");
+        for name in named {
+            assert!(tests.contains(name), "{title}: there is no test {name}");
+        }
+    }
+}
+
+#[test]
+fn links_of_the_documentation_lead_somewhere() {
+    let mut pages = vec![root().join("README.md"), root().join("ARCHITECTURE.md"), root().join("CONTRIBUTING.md")];
+    for entry in std::fs::read_dir(root().join("docs")).expect("the documentation") {
+        pages.push(entry.expect("an entry").path());
+    }
+    let anchors = |page: &Path| -> Vec<String> {
+        let text = read(page);
+        let headings =
+            text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+        let kept = |c: &char| c.is_alphanumeric() || [' ', '-', '_'].contains(c);
+        headings
+            .map(|heading| heading.to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-"))
+            .collect()
+    };
+    let mut followed = 0;
+    for page in pages.iter().filter(|page| page.extension().is_some_and(|extension| extension == "md")) {
+        let text = read(page);
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") || link.contains(char::is_whitespace) {
+                continue;
+            }
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let folder = page.parent().expect("a page lies in a folder");
+            let target = if file.is_empty() { page.clone() } else { folder.join(file) };
+            assert!(target.exists(), "{}: {link} leads nowhere", page.display());
+            assert!(
+                anchor.is_empty() || anchors(&target).iter().any(|known| known == anchor),
+                "{}: there is no heading for {link}",
+                page.display()
+            );
+            followed += 1;
+        }
+    }
+    assert!(followed > 30, "only {followed} links were found");
+}
+
+/// The licences that deny.toml allows.
+fn allowed() -> Vec<spdx::Licensee> {
+    let text = read(&root().join("deny.toml"));
+    let list = text.split_once("\nallow = [").and_then(|(_, rest)| rest.split(']').next()).expect("a list");
+    list.split('"').skip(1).step_by(2).map(|name| spdx::Licensee::parse(name).expect("an SPDX licence")).collect()
+}
+
+#[test]
+fn every_package_has_a_licence_that_deny_toml_allows() {
+    let allowed = allowed();
+    assert!(allowed.len() > 3, "only {allowed:?} were found");
+    let mut cargo = std::process::Command::new(env!("CARGO"));
+    let arguments = ["metadata", "--locked", "--all-features", "--format-version", "1"];
+    let said = cargo.current_dir(root()).args(arguments).output().expect("cargo");
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&said.stdout).expect("JSON");
+    let packages = metadata["packages"].as_array().expect("packages");
+    assert!(packages.len() > 200, "only {} packages were found", packages.len());
+    for package in packages {
+        let (name, licence) = (&package["name"], package["license"].as_str().unwrap_or_default());
+        let expression = spdx::Expression::parse_mode(licence, spdx::ParseMode::LAX);
+        let fine = |expression: spdx::Expression| {
+            expression.evaluate(|wanted| allowed.iter().any(|licence| licence.satisfies(wanted)))
+        };
+        assert!(expression.is_ok_and(fine), "{name} is under {licence:?}: see deny.toml");
     }
 }
 

@@ -74,6 +74,27 @@ networks: [{datacenter: eqiad, cidrs: ["10.0.0.0/40"]}]
 }
 
 #[test]
+fn traces_are_a_matter_of_the_build_and_an_empty_variable_is_none() {
+    let read = |text: &str, variable: Option<&str>| {
+        let traces_endpoint = variable.map(str::to_owned);
+        let overrides = Overrides { traces_endpoint, ..Overrides::default() };
+        let config = Config::parse(&format!("{{datacenter: eqiad, {text}}}"), overrides);
+        config.map(|config| config.traces.endpoint).map_err(|ConfigErrors(errors)| errors)
+    };
+    assert_eq!(read("", None), Ok(None));
+    assert_eq!(read("", Some("")), Ok(None));
+    if cfg!(feature = "otlp") {
+        let file = "traces: {endpoint: 'http://from.file:4318'}";
+        assert_eq!(read(file, Some("")), Ok(Some("http://from.file:4318".to_owned())));
+        assert_eq!(read(file, Some("http://variable")), Ok(Some("http://variable".to_owned())));
+    }
+    let errors = read("traces: {endpoint: collector}", None).expect_err("not a URL, or not this build");
+    assert_eq!(errors.iter().map(|error| error.path.as_str()).collect::<Vec<_>>(), ["traces.endpoint"]);
+    let words = if cfg!(feature = "otlp") { "https://" } else { "--features otlp" };
+    assert!(errors[0].message.contains(words), "{}", errors[0].message);
+}
+
+#[test]
 fn a_file_that_is_missing_or_not_yaml_is_one_clear_line() {
     let missing = Config::load(Path::new("/nowhere/at/all.yaml"), Overrides::default()).expect_err("missing");
     assert!(missing.to_string().contains("/nowhere/at/all.yaml: cannot be read"), "{missing}");

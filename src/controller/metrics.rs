@@ -2,10 +2,11 @@
 
 use poolguard_policy::drift::DriftReason;
 use poolguard_policy::evidence::State;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 
 use super::gather::Gathered;
 use crate::api::ServicePoolingStatus;
+use crate::runtime::metrics::{self, Collectors};
 
 /// The controller's metrics.
 #[derive(Clone)]
@@ -27,8 +28,8 @@ pub(super) struct Metrics {
 
 const STATES: [State; 3] = [State::Serving, State::NotServing, State::Unknown];
 
-impl Metrics {
-    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+impl metrics::Metrics for Metrics {
+    fn new() -> Result<Self, prometheus::Error> {
         let this = Self {
             leader: IntGauge::new(
                 "poolguard_controller_leader",
@@ -112,22 +113,44 @@ impl Metrics {
         for what in ["caBundle", "namespaceLabel"] {
             this.repairs.with_label_values(&[what]);
         }
-        registry.register(Box::new(this.certificates.clone()))?;
-        registry.register(Box::new(this.authority.clone()))?;
-        registry.register(Box::new(this.overrides.clone()))?;
-        registry.register(Box::new(this.glass.clone()))?;
-        registry.register(Box::new(this.proved.clone()))?;
-        registry.register(Box::new(this.registration.clone()))?;
-        registry.register(Box::new(this.proof.clone()))?;
-        registry.register(Box::new(this.repairs.clone()))?;
-        registry.register(Box::new(this.leader.clone()))?;
-        registry.register(Box::new(this.errors.clone()))?;
-        registry.register(Box::new(this.state.clone()))?;
-        registry.register(Box::new(this.conditions.clone()))?;
-        registry.register(Box::new(this.drift.clone()))?;
         Ok(this)
     }
 
+    fn collectors(&self) -> Collectors {
+        let Self {
+            leader,
+            errors,
+            state,
+            conditions,
+            drift,
+            overrides,
+            glass,
+            proved,
+            registration,
+            proof,
+            repairs,
+            certificates,
+            authority,
+        } = self;
+        vec![
+            Box::new(leader.clone()),
+            Box::new(errors.clone()),
+            Box::new(state.clone()),
+            Box::new(conditions.clone()),
+            Box::new(drift.clone()),
+            Box::new(overrides.clone()),
+            Box::new(glass.clone()),
+            Box::new(proved.clone()),
+            Box::new(registration.clone()),
+            Box::new(proof.clone()),
+            Box::new(repairs.clone()),
+            Box::new(certificates.clone()),
+            Box::new(authority.clone()),
+        ]
+    }
+}
+
+impl Metrics {
     /// Sets the series of a service; those of a datacenter that only the status before names go.
     pub(super) fn set(&self, service: &Gathered, before: Option<&ServicePoolingStatus>, status: &ServicePoolingStatus) {
         let (namespace, name) = (service.pooling.key.namespace.as_str(), service.pooling.key.name.as_str());

@@ -28,6 +28,7 @@ use crate::cluster::{Kinds, View};
 use crate::config::{Config, Enforcement};
 use crate::observe::Sources;
 use crate::runtime::Environment;
+use crate::runtime::metrics::{Collectors, Metrics as _};
 use crate::runtime::tasks::essential;
 use apply::Apply;
 use backlog::Backlog;
@@ -65,12 +66,20 @@ pub enum Error {
     Lost(String),
 }
 
+/// The controller's own metrics, for their documentation.
+///
+/// # Errors
+/// If one of them cannot be made.
+pub fn metrics() -> Result<Collectors, prometheus::Error> {
+    Ok(Metrics::new()?.collectors())
+}
+
 /// Runs until a stop is requested or the Lease is lost.
 ///
 /// # Errors
 /// If the Lease cannot be held, or is lost.
 pub async fn run(env: Environment, config: Arc<Config>, sources: Arc<Sources>) -> Result<(), Error> {
-    let metrics = Metrics::new(&env.registry).map_err(Error::Metrics)?;
+    let metrics = Metrics::register(&env.registry).map_err(Error::Metrics)?;
     let following = sources.follow(&env.shutdown);
     let view = View::new(config.webhook.watch_silence);
     view.follow(Kinds::ForStatus, &config.custom_kinds, &env.client, &env.shutdown);

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts};
 
 use super::Bad;
+use crate::runtime::metrics::{self, Collectors};
 
 /// Metrics of all sources.
 #[derive(Debug, Clone)]
@@ -14,9 +15,9 @@ pub(super) struct Metrics {
     up: IntGaugeVec,
 }
 
-impl Metrics {
-    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let this = Self {
+impl metrics::Metrics for Metrics {
+    fn new() -> Result<Self, prometheus::Error> {
+        Ok(Self {
             requests: IntCounterVec::new(
                 Opts::new(
                     "poolguard_source_requests_total",
@@ -36,13 +37,16 @@ impl Metrics {
                 ),
                 &["source"],
             )?,
-        };
-        registry.register(Box::new(this.requests.clone()))?;
-        registry.register(Box::new(this.duration.clone()))?;
-        registry.register(Box::new(this.up.clone()))?;
-        Ok(this)
+        })
     }
 
+    fn collectors(&self) -> Collectors {
+        let Self { requests, duration, up } = self;
+        vec![Box::new(requests.clone()), Box::new(duration.clone()), Box::new(up.clone())]
+    }
+}
+
+impl Metrics {
     /// Counts a question.
     pub(super) fn asked<T>(&self, source: &str, took: Duration, result: &Result<T, Bad>) {
         self.duration.with_label_values(&[source]).observe(took.as_secs_f64());

@@ -24,9 +24,12 @@ use poolguard_policy::evidence::{Answer, Memory, Says, Why};
 use poolguard_policy::pooling::{Arm, Evidence, Pooling};
 use poolguard_policy::words::{cut, plain};
 use thiserror::Error;
+use tracing::Instrument;
+use tracing::field::Empty;
 
 use crate::config::Config;
 use crate::runtime::Shutdown;
+use crate::runtime::metrics::{Collectors, Metrics as _};
 use crate::runtime::news::{Changes, News};
 use crate::runtime::tasks::essential;
 use conftool::Conftool;
@@ -101,6 +104,14 @@ impl Bad {
     }
 }
 
+/// The metrics of all sources, for their documentation.
+///
+/// # Errors
+/// If one of them cannot be made.
+pub fn metrics() -> Result<Collectors, ::prometheus::Error> {
+    Ok(Metrics::new()?.collectors())
+}
+
 /// What a source may have news about.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Asked {
@@ -141,7 +152,7 @@ impl Sources {
     /// # Errors
     /// If a credential cannot be read or a client cannot be made.
     pub fn new(config: &Config, registry: &Registry) -> Result<Arc<Self>, SourcesError> {
-        let metrics = Metrics::new(registry).map_err(SourcesError::Metrics)?;
+        let metrics = Metrics::register(registry).map_err(SourcesError::Metrics)?;
         let news = Arc::new(News::default());
         let mut this = Self {
             here: config.datacenter.clone(),
@@ -210,7 +221,28 @@ impl Sources {
         format!("no answer within {} ms", self.deadline.as_millis())
     }
 
+    /// Asks one source. Its span has no `says` where nobody waited for the answer.
     async fn ask_one(&self, pooling: &Pooling, entry: &Evidence, remembered: &Remembered) -> Vec<Answer> {
+        let span = tracing::info_span!(
+            "question",
+            otel.kind = "client",
+            evidence = entry.name,
+            source = entry.arm.as_str(),
+            says = Empty,
+            why = Empty,
+            detail = Empty,
+            revision = Empty,
+        );
+        let answers = self.answers(pooling, entry, remembered).instrument(span.clone()).await;
+        if let Some(answer) = answers.iter().find(|answer| answer.datacenter == self.here) {
+            let (said, why) = says(&answer.says);
+            span.record("says", said).record("why", why).record("detail", &answer.detail);
+            span.record("revision", answer.revision);
+        }
+        answers
+    }
+
+    async fn answers(&self, pooling: &Pooling, entry: &Evidence, remembered: &Remembered) -> Vec<Answer> {
         let names = self.names(pooling);
         let missing = |detail: String| unknown(entry, &names, Why::NotConfigured, &detail);
         match &entry.arm {
@@ -261,6 +293,16 @@ impl Sources {
             names.push(self.here.clone());
         }
         names
+    }
+}
+
+/// What an answer says, and why it does not tell, in the words of logs and traces.
+pub(crate) fn says(says: &Says) -> (&'static str, Option<&'static str>) {
+    match says {
+        Says::Serving => ("Serving", None),
+        Says::Draining => ("Draining", None),
+        Says::NotServing => ("NotServing", None),
+        Says::Unknown(why) => ("Unknown", Some(why.as_str())),
     }
 }
 

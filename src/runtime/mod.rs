@@ -6,11 +6,14 @@ pub mod admin;
 pub mod certificate;
 pub mod client;
 pub mod health;
+pub mod metrics;
 pub mod news;
 pub mod shutdown;
 pub mod tasks;
 pub mod telemetry;
 pub mod tls;
+#[cfg(feature = "otlp")]
+mod traces;
 
 pub use health::{Check, Health};
 pub use shutdown::Shutdown;

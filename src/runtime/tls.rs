@@ -16,6 +16,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use thiserror::Error;
 
+use super::metrics::{self, Collectors, Metrics as _};
 use super::{Check, Shutdown, certificate};
 
 /// How often the folder is looked at: a rotation is days ahead of an expiry, and reading three files costs nothing.
@@ -42,6 +43,40 @@ pub enum Error {
     /// A metric is there already.
     #[error("cannot register metrics")]
     Metrics(#[source] prometheus::Error),
+}
+
+/// What there is to tell of the pair.
+pub struct Metrics {
+    reloads: IntCounterVec,
+    usable: IntGauge,
+    expiry: IntGauge,
+}
+
+impl metrics::Metrics for Metrics {
+    fn new() -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            reloads: IntCounterVec::new(
+                Opts::new(
+                    "poolguard_tls_reloads_total",
+                    "Reloads of the serving certificate; alert on result=\"failed\".",
+                ),
+                &["result"],
+            )?,
+            usable: IntGauge::new(
+                "poolguard_tls_pair_usable",
+                "1 while the mounted certificate and key can be used; alert on 0 for 5 minutes.",
+            )?,
+            expiry: IntGauge::new(
+                "poolguard_tls_not_after_timestamp_seconds",
+                "When the served certificate ends; alert when that is less than a week away.",
+            )?,
+        })
+    }
+
+    fn collectors(&self) -> Collectors {
+        let Self { reloads, usable, expiry } = self;
+        vec![Box::new(reloads.clone()), Box::new(usable.clone()), Box::new(expiry.clone())]
+    }
 }
 
 /// Contents of `tls.crt`, `tls.key` and, where there is one, `ca.crt`.
@@ -76,9 +111,7 @@ pub struct Certificate {
     slot: Arc<Slot>,
     /// What was last said to be wrong, so that it is said once.
     told: Option<String>,
-    reloads: IntCounterVec,
-    usable: IntGauge,
-    expiry: IntGauge,
+    metrics: Metrics,
 }
 
 impl Certificate {
@@ -91,26 +124,9 @@ impl Certificate {
         let name = name
             .map(|name| ServerName::try_from(name.to_owned()).map_err(|error| Error::Name(name.to_owned(), error)))
             .transpose()?;
-        let reloads = IntCounterVec::new(
-            Opts::new("poolguard_tls_reloads_total", "Reloads of the serving certificate; alert on result=\"failed\"."),
-            &["result"],
-        )
-        .map_err(Error::Metrics)?;
-        let usable = IntGauge::new(
-            "poolguard_tls_pair_usable",
-            "1 while the mounted certificate and key can be used; alert on 0 for 5 minutes.",
-        )
-        .map_err(Error::Metrics)?;
-        let expiry = IntGauge::new(
-            "poolguard_tls_not_after_timestamp_seconds",
-            "When the served certificate ends; alert when that is less than a week away.",
-        )
-        .map_err(Error::Metrics)?;
-        registry.register(Box::new(reloads.clone())).map_err(Error::Metrics)?;
-        registry.register(Box::new(usable.clone())).map_err(Error::Metrics)?;
-        registry.register(Box::new(expiry.clone())).map_err(Error::Metrics)?;
+        let metrics = Metrics::register(registry).map_err(Error::Metrics)?;
         let folder = folder.to_path_buf();
-        let mut this = Self { folder, name, loaded: None, slot: Arc::default(), told: None, reloads, usable, expiry };
+        let mut this = Self { folder, name, loaded: None, slot: Arc::default(), told: None, metrics };
         this.look(UnixTime::now());
         Ok(this)
     }
@@ -142,11 +158,11 @@ impl Certificate {
     fn look(&mut self, now: UnixTime) -> Option<String> {
         let problem = self.reload(now).err();
         let served = self.loaded.as_ref().and_then(|loaded| self.fit(loaded, now).err());
-        self.usable.set(i64::from(self.loaded.is_some() && problem.is_none() && served.is_none()));
+        self.metrics.usable.set(i64::from(self.loaded.is_some() && problem.is_none() && served.is_none()));
         let why = problem.as_ref().or(served.as_ref()).map(|error| super::chain(error));
         if self.told != why {
             if let Some(why) = &why {
-                self.reloads.with_label_values(&["failed"]).inc();
+                self.metrics.reloads.with_label_values(&["failed"]).inc();
                 tracing::error!(error = why, "the mounted serving certificate cannot be used");
             }
             self.told = why.clone();
@@ -168,11 +184,11 @@ impl Certificate {
             return Err(error);
         }
         if let Ok(dates) = certificate::Dates::of(&loaded.pair.cert[0]) {
-            self.expiry.set(dates.not_after.as_second());
+            self.metrics.expiry.set(dates.not_after.as_second());
         }
         *self.slot.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&loaded.pair));
         self.loaded = Some(loaded);
-        self.reloads.with_label_values(&["ok"]).inc();
+        self.metrics.reloads.with_label_values(&["ok"]).inc();
         tracing::info!("serving certificate loaded");
         Ok(())
     }

@@ -18,8 +18,11 @@ use poolguard_policy::rules::decide;
 use poolguard_policy::state::{Kind, Workload};
 use poolguard_policy::verdict::Decision;
 use serde::de::DeserializeOwned;
+use tracing::Instrument;
+use tracing::field::Empty;
 
 use super::flights::Flights;
+use super::line::{Seen, seen};
 use crate::api::{self, PoolingOverride};
 use crate::cluster::View;
 use crate::cluster::slim::{
@@ -33,6 +36,20 @@ use crate::observe::Sources;
 const READ: Duration = Duration::from_secs(2);
 /// The decision asks for workloads, then for overrides, then for evidence; more rounds would be a mistake of ours.
 const ROUNDS: usize = 6;
+
+/// A decision, and what it saw.
+pub(super) struct Judged {
+    /// Final: neither `Ask` nor `Read` nor `Confirm`.
+    pub(super) decision: Decision,
+    /// The evidence of a refusal; nothing where it rests on none.
+    pub(super) seen: Vec<Seen>,
+}
+
+impl From<Decision> for Judged {
+    fn from(decision: Decision) -> Self {
+        Self { decision, seen: Vec::new() }
+    }
+}
 
 /// Decides about requests.
 pub(super) struct Judge {
@@ -59,29 +76,32 @@ impl Judge {
         &self.settings.here
     }
 
-    /// Decides. What it says is final: neither `Ask` nor `Read` nor `Confirm`.
-    pub(super) async fn judge(&self, request: &Request) -> Decision {
+    /// Decides.
+    pub(super) async fn judge(&self, request: &Request) -> Judged {
         if let Some(doubts) = self.view.doubts() {
-            return Decision::Fault(format!("the view of the cluster is not current: {doubts}"));
+            return Decision::Fault(format!("the view of the cluster is not current: {doubts}")).into();
         }
         let (mut conclusions, mut live, mut overrides) = (BTreeMap::new(), Live::new(), BTreeMap::new());
+        let mut poolings = BTreeMap::new();
         for _ in 0..ROUNDS {
             let known = Known { conclusions: &conclusions, live: &live, overrides: &overrides };
-            let decision = decide(request, &self.view.read(), &self.settings, known, Timestamp::now());
+            let now = Timestamp::now();
+            let decision = decide(request, &self.view.read(), &self.settings, known, now);
             match decision {
                 Decision::Ask(keys) => {
                     let asked = keys.iter().filter_map(|key| Some((key.clone(), self.pooling(request, key)?)));
                     let asked: Vec<(Key, Pooling)> = asked.collect();
-                    let concluded = join_all(asked.iter().map(|(key, pooling)| self.conclude(key, pooling)));
-                    for ((key, _), conclusion) in asked.iter().zip(concluded.await) {
+                    let concluded = join_all(asked.iter().map(|(key, pooling)| self.conclude(key, pooling))).await;
+                    for ((key, pooling), conclusion) in asked.into_iter().zip(concluded) {
                         conclusions.insert(key.clone(), conclusion);
+                        poolings.insert(key, pooling);
                     }
                 }
                 Decision::Read(references) => {
                     for reference in references {
                         match within("a workload", self.read(&reference)).await {
                             Ok(workload) => drop(live.insert(reference, workload)),
-                            Err(fault) => return fault,
+                            Err(fault) => return fault.into(),
                         }
                     }
                 }
@@ -89,21 +109,31 @@ impl Judge {
                     for reference in references {
                         match within("an override", self.confirm(&reference)).await {
                             Ok(glass) => drop(overrides.insert(reference, glass)),
-                            Err(fault) => return fault,
+                            Err(fault) => return fault.into(),
                         }
                     }
                 }
-                decided => return decided,
+                Decision::Refuse(refusal) => {
+                    let known = (poolings.get(&refusal.service), conclusions.get(&refusal.service));
+                    let seen = match known {
+                        (Some(pooling), Some(conclusion)) => seen(pooling, conclusion, now),
+                        _ => Vec::new(),
+                    };
+                    return Judged { decision: Decision::Refuse(refusal), seen };
+                }
+                decided => return decided.into(),
             }
         }
-        Decision::Fault("the decision kept asking".to_owned())
+        Decision::Fault("the decision kept asking".to_owned()).into()
     }
 
     /// Asks about a service. Where a source itself does not know since when nothing can be told, status may.
     async fn conclude(&self, key: &Key, pooling: &Pooling) -> Conclusion {
         let resource = self.view.resource(key);
         let status = resource.as_ref().and_then(|known| known.status.as_ref());
-        let conclusion = self.flights.conclude(pooling, &api::remembered(status)).await;
+        let span = tracing::info_span!("evidence", service = %key, state = Empty, reused = Empty);
+        let conclusion = self.flights.conclude(pooling, &api::remembered(status)).instrument(span.clone()).await;
+        span.record("state", conclusion.here().state.as_str());
         let mut conclusion = Arc::unwrap_or_clone(conclusion);
         let since = api::unknown_since(status);
         for answer in conclusion.datacenters.iter_mut().flat_map(|datacenter| &mut datacenter.answers) {

@@ -13,6 +13,7 @@ use futures::future::{BoxFuture, Shared};
 use jiff::Timestamp;
 use poolguard_policy::evidence::{Conclusion, State, conclude};
 use poolguard_policy::pooling::{Key, Pooling};
+use tracing::{Instrument, Span};
 
 use crate::observe::{Remembered, Sources, Until};
 
@@ -24,6 +25,8 @@ type Landing = Shared<BoxFuture<'static, Arc<Conclusion>>>;
 #[derive(Clone)]
 struct Flight {
     began: Instant,
+    /// Of the review that it began with.
+    span: Span,
     landing: Landing,
 }
 
@@ -61,9 +64,15 @@ impl Flights {
         let arrived = Instant::now();
         loop {
             let flight = match self.join(pooling, remembered) {
-                Joined::Refused(conclusion) => return conclusion,
+                Joined::Refused(conclusion) => {
+                    Span::current().record("reused", true);
+                    return conclusion;
+                }
                 Joined::Flying(flight) => flight,
             };
+            if flight.span != Span::current() {
+                Span::current().follows_from(&flight.span);
+            }
             let conclusion = flight.landing.await;
             if refuses(&conclusion) || flight.began >= arrived {
                 return conclusion;
@@ -84,7 +93,8 @@ impl Flights {
         }
         let flight = service.current.get_or_insert_with(|| {
             let began = Instant::now();
-            Flight { began, landing: self.start(began, pooling.clone(), remembered.clone()) }
+            let landing = self.start(began, pooling.clone(), remembered.clone());
+            Flight { began, span: Span::current(), landing }
         });
         Joined::Flying(flight.clone())
     }
@@ -93,13 +103,14 @@ impl Flights {
     fn start(&self, began: Instant, pooling: Pooling, remembered: Remembered) -> Landing {
         let (sources, services) = (Arc::clone(&self.sources), Arc::clone(&self.services));
         let nothing = Arc::new(conclude(sources.here(), &pooling, &[], Timestamp::now()));
-        let flying = tokio::spawn(async move {
+        let flying = async move {
             let asked = AssertUnwindSafe(sources.ask(&pooling, &remembered, Until::FirstTraffic)).catch_unwind();
             let answers = asked.await.unwrap_or_default();
             let conclusion = Arc::new(conclude(sources.here(), &pooling, &answers, Timestamp::now()));
             land(&services, &pooling, began, &conclusion);
             conclusion
-        });
+        };
+        let flying = tokio::spawn(flying.in_current_span());
         // It ends without a conclusion only together with the process.
         async move { flying.await.unwrap_or(nothing) }.boxed().shared()
     }

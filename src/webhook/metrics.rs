@@ -1,6 +1,8 @@
 //! Metrics of the webhook. No names of objects or users beyond service and datacenter.
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts};
+
+use crate::runtime::metrics::{self, Collectors};
 
 /// The webhook's metrics.
 #[derive(Clone)]
@@ -12,9 +14,9 @@ pub(super) struct Metrics {
     pub(super) duration: HistogramVec,
 }
 
-impl Metrics {
-    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let this = Self {
+impl metrics::Metrics for Metrics {
+    fn new() -> Result<Self, prometheus::Error> {
+        Ok(Self {
             reviews: IntCounterVec::new(
                 Opts::new(
                     "poolguard_reviews_total",
@@ -48,12 +50,17 @@ impl Metrics {
                 .buckets(vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]),
                 &["decision"],
             )?,
-        };
-        registry.register(Box::new(this.reviews.clone()))?;
-        registry.register(Box::new(this.refusals.clone()))?;
-        registry.register(Box::new(this.permissions.clone()))?;
-        registry.register(Box::new(this.warnings.clone()))?;
-        registry.register(Box::new(this.duration.clone()))?;
-        Ok(this)
+        })
+    }
+
+    fn collectors(&self) -> Collectors {
+        let Self { reviews, refusals, permissions, warnings, duration } = self;
+        vec![
+            Box::new(reviews.clone()),
+            Box::new(refusals.clone()),
+            Box::new(permissions.clone()),
+            Box::new(warnings.clone()),
+            Box::new(duration.clone()),
+        ]
     }
 }

@@ -5,6 +5,7 @@
 
 mod decide;
 mod flights;
+mod line;
 mod metrics;
 pub mod review;
 mod serve;
@@ -18,6 +19,7 @@ use thiserror::Error;
 use crate::cluster::{Kinds, View};
 use crate::config::Config;
 use crate::observe::{Following, Sources};
+use crate::runtime::metrics::{Collectors, Metrics as _};
 use crate::runtime::tasks::essential;
 use crate::runtime::{Environment, Shutdown, tls};
 
@@ -36,6 +38,14 @@ pub enum Error {
     /// The listener failed.
     #[error("serving admission reviews on {0} failed")]
     Serve(std::net::SocketAddr, #[source] std::io::Error),
+}
+
+/// The webhook's own metrics, for their documentation.
+///
+/// # Errors
+/// If one of them cannot be made.
+pub fn metrics() -> Result<Collectors, prometheus::Error> {
+    Ok(metrics::Metrics::new()?.collectors().into_iter().chain(tls::Metrics::new()?.collectors()).collect())
 }
 
 /// Runs until a stop is requested.
@@ -63,7 +73,7 @@ pub fn router(env: &Environment, config: &Config, sources: Arc<Sources>) -> Resu
     let view = View::new(config.webhook.watch_silence);
     view.follow(Kinds::All, &config.custom_kinds, &env.client, &env.shutdown);
     essential("view", &env.shutdown, Arc::clone(&view).report(env.health.clone(), env.shutdown.clone()));
-    let metrics = metrics::Metrics::new(&env.registry).map_err(Error::Metrics)?;
+    let metrics = metrics::Metrics::register(&env.registry).map_err(Error::Metrics)?;
     let following = sources.follow(&env.shutdown);
     essential("memory", &env.shutdown, remember(Arc::clone(&view), following, env.shutdown.clone()));
     let judge = decide::Judge::new(view, sources, config.settings(), config.custom_kinds.clone(), env.client.clone());

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum_server::Handle;
@@ -22,14 +22,17 @@ use poolguard_policy::pooling::Key;
 use poolguard_policy::request::Request;
 use poolguard_policy::rules::by_garbage_collector;
 use poolguard_policy::verdict::{Allowed, Decision, Reason, Refusal};
-use poolguard_policy::words::cut;
+use poolguard_policy::words::{cut, plain};
 use tokio::sync::mpsc;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
-use super::decide::Judge;
+use super::decide::{Judge, Judged};
+use super::line::{self, Seen};
 use super::metrics::Metrics;
-use super::review::{Annotations, Answer, decode};
+use super::review::{Annotations, Answer, Decoded, decode};
 use crate::api::ServicePooling;
-use crate::runtime::{Environment, Shutdown, admin};
+use crate::runtime::{Environment, Shutdown, admin, telemetry};
 
 /// The API server sends objects of at most 3 MiB, the old and the new one: this leaves room.
 const BODY_LIMIT: usize = 7 << 20;
@@ -106,9 +109,9 @@ pub(super) async fn serve(
     server.serve(router.into_make_service()).await
 }
 
-async fn validate(State(shared): State<Shared>, body: Bytes) -> Response {
+async fn validate(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
     let start = Instant::now();
-    let decoded = match decode(&body, shared.further) {
+    let Decoded { uid, request } = match decode(&body, shared.further) {
         Ok(decoded) => decoded,
         Err(error) => {
             shared.count("none", "fault", "BadReview", false, start);
@@ -116,36 +119,28 @@ async fn validate(State(shared): State<Shared>, body: Bytes) -> Response {
             return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response();
         }
     };
-    let Some(request) = decoded.request else {
+    let Some(request) = request else {
         shared.count("none", "allowed", "NotGuarded", false, start);
-        return json(&Answer::allow(&decoded.uid, &[], &[]));
+        return json(&Answer::allow(&uid, &[], &[]));
     };
-    let door = request.door.entry;
-    match shared.judge.judge(&request).await {
-        Decision::Allow(allowed) => {
-            // A removal that was only warned about is counted with the reason that it would have been refused with.
-            let (decision, reason) = match allowed.warned {
-                Some(reason) => ("warned", reason),
-                None => ("allowed", allowed.reason),
-            };
-            shared.count(door, decision, reason.as_str(), request.dry_run, start);
-            shared.permit(&request, &allowed);
-            let mut audit = audit(&shared, allowed.service.as_ref(), decision, reason.as_str());
-            audit.extend(allowed.glass.as_ref().map(|glass| ("override", told_for_audit(glass))));
-            json(&Answer::allow(&decoded.uid, &allowed.warnings, &audit))
-        }
-        Decision::Refuse(refusal) => {
-            let reason = refusal.reason.as_str();
-            shared.count(door, "refused", reason, request.dry_run, start);
-            shared.tell(&request, &refusal);
-            let audit = audit(&shared, Some(&refusal.service), "refused", reason);
-            json(&Answer::refuse(&decoded.uid, refusal.code, &refusal.message, &refusal.warnings, &audit))
-        }
-        Decision::Fault(why) => shared.fault(door, &request, &why, start),
-        Decision::Ask(_) | Decision::Read(_) | Decision::Confirm(_) => {
-            shared.fault(door, &request, "the decision is not final", start)
-        }
-    }
+    let span = tracing::info_span!(
+        "review",
+        otel.kind = "server",
+        door = request.door.entry,
+        datacenter = shared.judge.here(),
+        user = request.user,
+        verb = request.door.operation.as_str(),
+        resource = request.door.resource,
+        namespace = request.namespace,
+        object = request.name,
+        dry_run = request.dry_run,
+        service = Empty,
+        decision = Empty,
+        reason = Empty,
+        otel.status_code = Empty,
+    );
+    telemetry::continue_trace(&span, &headers);
+    shared.answer(&uid, &request, start).instrument(span).await
 }
 
 /// Who breaks, or broke, the glass.
@@ -154,6 +149,7 @@ fn told_for_audit(glass: &Override) -> String {
 }
 
 fn audit(shared: &Shared, service: Option<&Key>, decision: &str, reason: &str) -> Vec<(&'static str, String)> {
+    Span::current().record("service", service.map(tracing::field::display));
     let service = service.map(|service| ("service", service.to_string()));
     let rest = [
         ("datacenter", shared.judge.here().to_owned()),
@@ -166,10 +162,42 @@ fn audit(shared: &Shared, service: Option<&Key>, decision: &str, reason: &str) -
 }
 
 impl Shared {
+    /// Decides, and tells whoever wants to know.
+    async fn answer(&self, uid: &str, request: &Request, start: Instant) -> Response {
+        let door = request.door.entry;
+        let Judged { decision, seen } = self.judge.judge(request).await;
+        match decision {
+            Decision::Allow(allowed) => {
+                // A removal that was only warned about is counted with the reason that it would have been refused with.
+                let (decision, reason) = match allowed.warned {
+                    Some(reason) => ("warned", reason),
+                    None => ("allowed", allowed.reason),
+                };
+                self.count(door, decision, reason.as_str(), request.dry_run, start);
+                self.permit(request, &allowed);
+                let mut audit = audit(self, allowed.service.as_ref(), decision, reason.as_str());
+                audit.extend(allowed.glass.as_ref().map(|glass| ("override", told_for_audit(glass))));
+                json(&Answer::allow(uid, &allowed.warnings, &audit))
+            }
+            Decision::Refuse(refusal) => {
+                let reason = refusal.reason.as_str();
+                self.count(door, "refused", reason, request.dry_run, start);
+                self.tell(request, &refusal, &seen);
+                let audit = audit(self, Some(&refusal.service), "refused", reason);
+                json(&Answer::refuse(uid, refusal.code, &refusal.message, &refusal.warnings, &audit))
+            }
+            Decision::Fault(why) => self.fault(door, request, &why, start),
+            Decision::Ask(_) | Decision::Read(_) | Decision::Confirm(_) => {
+                self.fault(door, request, "the decision is not final", start)
+            }
+        }
+    }
+
     fn count(&self, door: &str, decision: &str, reason: &str, dry_run: bool, start: Instant) {
         let dry_run = if dry_run { "true" } else { "false" };
         self.metrics.reviews.with_label_values(&[door, decision, reason, dry_run]).inc();
         self.metrics.duration.with_label_values(&[decision]).observe(start.elapsed().as_secs_f64());
+        Span::current().record("decision", decision).record("reason", reason);
     }
 
     /// The labels of what is counted by service.
@@ -193,14 +221,15 @@ impl Shared {
         }
         if let Some(glass) = &allowed.glass {
             tracing::warn!(
-                service = %service,
+                service = plain(&service.to_string()),
                 datacenter = self.judge.here(),
-                user = request.user,
+                user = plain(&request.user),
                 verb = request.door.operation.as_str(),
                 resource = request.door.resource,
-                object = request.name,
+                namespace = plain(&request.namespace),
+                object = plain(&request.name),
                 reason = allowed.reason.as_str(),
-                by = told_for_audit(glass),
+                by = plain(&told_for_audit(glass)),
                 "the glass is broken"
             );
         }
@@ -220,29 +249,20 @@ impl Shared {
     }
 
     /// One line for each refusal, one count by service, and an Event off the request path. A dry run leaves only the metric.
-    fn tell(&self, request: &Request, refusal: &Refusal) {
+    fn tell(&self, request: &Request, refusal: &Refusal, seen: &[Seen]) {
         if request.dry_run {
             return;
         }
         self.metrics.refusals.with_label_values(&self.labels(&refusal.service, refusal.reason)).inc();
-        tracing::info!(
-            service = %refusal.service,
-            datacenter = self.judge.here(),
-            user = request.user,
-            verb = request.door.operation.as_str(),
-            resource = request.door.resource,
-            object = request.name,
-            reason = refusal.reason.as_str(),
-            told = refusal.message,
-            "refused"
-        );
+        line::refused(self.judge.here(), request, refusal, seen);
         // A full queue costs an Event, never a verdict.
         let _ = self.events.try_send(Told::refusal(request, refusal));
     }
 
     fn fault(&self, door: &str, request: &Request, why: &str, start: Instant) -> Response {
         self.count(door, "fault", "Fault", request.dry_run, start);
-        tracing::error!(why, object = request.name, namespace = request.namespace, "cannot answer");
+        Span::current().record("otel.status_code", "ERROR");
+        tracing::error!(why, namespace = plain(&request.namespace), object = plain(&request.name), "cannot answer");
         (StatusCode::INTERNAL_SERVER_ERROR, format!("poolguard cannot tell: {why}\n")).into_response()
     }
 }

@@ -15,6 +15,7 @@ mod faults;
 mod gitops;
 mod golden;
 mod install;
+mod line;
 mod lists;
 mod messages;
 mod ordinary_work;

@@ -46,30 +46,99 @@ pub fn build_release() -> Result<PathBuf> {
     Ok(PathBuf::from(target).join("release/poolguard"))
 }
 
-/// The test targets of the workspace that are files of their own, as (package, target).
+/// Builds the programs of the benchmark, and returns their folder.
+///
+/// # Errors
+/// If they do not compile.
+pub fn build_rig() -> Result<PathBuf> {
+    run(&["build", "--quiet", "--release", "--package", "poolguard-rig", "--bins"])?;
+    let target = metadata()?["target_directory"].as_str().context("cargo names no target directory")?.to_owned();
+    Ok(PathBuf::from(target).join("release"))
+}
+
+/// A test target that is a file of its own.
+#[derive(Debug, Clone)]
+pub struct TestTarget {
+    /// The package that it tests.
+    pub package: String,
+    /// Its name.
+    pub name: String,
+    /// The features that it wants, joined by commas.
+    pub features: String,
+}
+
+impl TestTarget {
+    /// Runs it, with these variables and `further` arguments.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub fn run(&self, variables: &[(&str, &str)], further: &[&str]) -> Result<()> {
+        let Self { package, name, features } = self;
+        let mut arguments = vec!["test", "--package", package, "--test", name];
+        if !features.is_empty() {
+            arguments.extend(["--features", features]);
+        }
+        arguments.extend(further);
+        run_with(variables, &arguments)
+    }
+}
+
+/// The test targets of the workspace.
 ///
 /// # Errors
 /// If cargo cannot read the workspace.
-pub fn test_targets() -> Result<Vec<(String, String)>> {
-    let metadata = metadata()?;
-    let packages = metadata["packages"].as_array().context("cargo names no packages")?;
+pub fn test_targets() -> Result<Vec<TestTarget>> {
     let mut found = Vec::new();
-    for package in packages {
+    for package in &packages()? {
         for target in package["targets"].as_array().into_iter().flatten() {
             let kinds = target["kind"].as_array();
             if kinds.is_some_and(|kinds| kinds.iter().any(|kind| kind == "test")) {
                 let name = |value: &Value| value["name"].as_str().unwrap_or_default().to_owned();
-                found.push((name(package), name(target)));
+                let features = target["required-features"].as_array().into_iter().flatten();
+                let features: Vec<&str> = features.filter_map(Value::as_str).collect();
+                found.push(TestTarget { package: name(package), name: name(target), features: features.join(",") });
             }
         }
     }
     Ok(found)
 }
 
+/// The version of `poolguard`.
+///
+/// # Errors
+/// If cargo cannot read the workspace.
+pub fn version() -> Result<String> {
+    let packages = packages()?;
+    let own =
+        packages.iter().find(|package| package["name"] == "poolguard").context("there is no package poolguard")?;
+    Ok(own["version"].as_str().context("it has no version")?.to_owned())
+}
+
+/// The folders of the workspace's packages.
+///
+/// # Errors
+/// If cargo cannot read the workspace.
+pub fn member_folders() -> Result<Vec<PathBuf>> {
+    let manifests = packages()?;
+    let manifests = manifests.iter().filter_map(|package| Some(PathBuf::from(package["manifest_path"].as_str()?)));
+    Ok(manifests.filter_map(|manifest| Some(manifest.parent()?.to_owned())).collect())
+}
+
+/// What cargo prints.
+///
+/// # Errors
+/// If it does not succeed.
+pub fn output(arguments: &[&str]) -> Result<String> {
+    poolguard_harness::command::run(cargo().args(arguments))?.success()
+}
+
+fn packages() -> Result<Vec<Value>> {
+    Ok(metadata()?["packages"].as_array().context("cargo names no packages")?.clone())
+}
+
 fn metadata() -> Result<Value> {
-    let mut command = cargo();
-    let output = poolguard_harness::command::run(command.args(["metadata", "--no-deps", "--format-version", "1"]))?;
-    serde_json::from_str(&output.success()?).context("cannot read what `cargo metadata` says")
+    let said = output(&["metadata", "--no-deps", "--format-version", "1"])?;
+    serde_json::from_str(&said).context("cannot read what `cargo metadata` says")
 }
 
 fn cargo() -> Command {

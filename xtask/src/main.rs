@@ -8,12 +8,14 @@ mod bench;
 mod build;
 mod cargo;
 mod demo;
+mod deny;
 mod down;
 mod fuzz;
 mod generate;
 mod kept;
 mod mutants;
 mod record;
+mod release;
 mod test;
 mod tools;
 mod up;
@@ -58,11 +60,10 @@ enum Command {
     Build,
     /// Write crds/, the chart's copies of it and the configuration's schema anew from the code
     Generate,
-    /// Measure: what to measure is the next word
-    Bench {
-        #[command(subcommand)]
-        what: bench::What,
-    },
+    /// Measure poolguard side by side with what else people would use, on the same work
+    ///
+    /// Prints tables, and writes them and a chart into target/bench. Takes a few minutes, once everything is built.
+    Bench(bench::Flags),
     /// Change the policy in every way that cargo-mutants knows, and fail if no test notices
     ///
     /// Takes hours on two cores. With all files, the result is written into docs/correctness.md.
@@ -77,6 +78,13 @@ enum Command {
         #[arg(long, default_value_t = 60)]
         seconds: u64,
     },
+    /// Check licences, banned packages, sources and advisories as deny.toml wants them
+    ///
+    /// The advisories' database is fetched with git. Where that cannot be done, they are not checked, which is said; where the variable
+    /// CI is set, that is a failure.
+    Deny,
+    /// Make what is released, in target/release-artifacts: the program, its bill of materials, the chart, checksums
+    Release,
     /// Record what the real API server sends for a request through each door, into tests/reviews
     ///
     /// A request through every door runs against a control plane of its own, whose webhook allows everything.
@@ -97,18 +105,21 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    let strict = std::env::var_os("CI").is_some();
     let done = match Cli::parse().command {
         Command::Demo(flags) => demo::run(&flags),
         Command::Up { without_operator } => up::run(!without_operator),
         Command::Down => down::run(),
         Command::Build => build::run(),
         Command::Generate => generate::run(),
-        Command::Bench { what } => bench::run(&what),
+        Command::Bench(flags) => bench::run(&flags),
         Command::Mutants { files } => mutants::run(&files),
         Command::Fuzz { seconds } => fuzz::run(seconds),
+        Command::Deny => deny::run(strict),
+        Command::Release => release::run(),
         Command::RecordReviews => record::run(),
         Command::Test { kubernetes: Some(version), .. } => test::against(&version),
-        Command::Test { fast, kubernetes: None } => test::run(fast, std::env::var_os("CI").is_some()),
+        Command::Test { fast, kubernetes: None } => test::run(fast, strict),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,6 +9,7 @@ use poolguard_policy::selector::Selector;
 
 use super::*;
 use crate::config::{Config, Overrides};
+use crate::runtime::metrics::Metrics as _;
 
 /// A TTL that no test outlives.
 const HOUR: u32 = 3600;
@@ -22,7 +23,7 @@ fn source_at(endpoint: &str) -> Conftool {
     let source = format!("{{name: c, conftool: {{propagation: 0s, endpoints: ['{endpoint}']}}}}");
     let text = format!("{{datacenter: eqiad, sources: [{source}]}}");
     let config = Config::parse(&text, Overrides::default()).expect("a configuration");
-    let metrics = Metrics::new(&prometheus::Registry::new()).expect("metrics");
+    let metrics = Metrics::new().expect("metrics");
     let own = config.sources[0].conftool.as_ref().expect("a source");
     Conftool::new("c", own, metrics, Arc::default()).expect("a client")
 }

@@ -235,13 +235,14 @@ fn answer(entry: &Evidence, here: &str, says: Says, detail: String, since: Times
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::metrics::Metrics as _;
 
     fn source() -> (Prometheus, ::prometheus::Registry) {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let text = "{datacenter: eqiad, sources: [{name: p, prometheus: {url: 'http://127.0.0.1:1'}}]}";
         let config = crate::config::Config::parse(text, crate::config::Overrides::default()).expect("a configuration");
         let registry = ::prometheus::Registry::new();
-        let metrics = Metrics::new(&registry).expect("metrics");
+        let metrics = Metrics::register(&registry).expect("metrics");
         let own = config.sources[0].prometheus.as_ref().expect("a source");
         (Prometheus::new("p", own, metrics, Arc::default()).expect("a client"), registry)
     }

@@ -4,6 +4,7 @@
 
 mod alerts;
 mod etcd;
+mod exposition;
 mod real;
 mod wire;
 mod world;

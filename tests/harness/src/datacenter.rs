@@ -44,6 +44,8 @@ pub enum Controllers {
     Apart,
     /// All as `system:kube-controller-manager`.
     AsOne,
+    /// There are none, nor a scheduler, nor nodes: what is written stays as it was written.
+    None,
 }
 
 /// The ports of a datacenter.
@@ -161,6 +163,9 @@ impl Datacenter {
             self.kubectl(&["get", "--raw", "/readyz"])?.success()
         })
         .with_context(|| self.run.log_tail(&self.log("kube-apiserver")))?;
+        if controllers == Controllers::None {
+            return Ok(());
+        }
         self.apply(CLUSTER)?;
         if controllers == Controllers::AsOne {
             self.apply(AS_ONE)?;

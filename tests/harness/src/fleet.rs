@@ -1,6 +1,6 @@
 //! Both datacenters and conftool's etcd.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -72,17 +72,7 @@ impl Fleet {
         let (client, peer) = (ports.take()?, ports.take()?);
         let folder = run.subfolder("conftool")?;
         let conftool = Conftool::new(confctl, &folder, client)?;
-        let conftool_etcd = run.start(
-            "conftool-etcd",
-            Command::new(programs.path("etcd"))
-                .arg(format!("--data-dir={}", folder.join("etcd").display()))
-                .args(["--enable-v2", "--unsafe-no-fsync", "--log-level=warn"])
-                .arg(format!("--listen-client-urls={}", conftool.endpoint))
-                .arg(format!("--advertise-client-urls={}", conftool.endpoint))
-                .arg(format!("--listen-peer-urls=http://127.0.0.1:{peer}"))
-                .arg(format!("--initial-advertise-peer-urls=http://127.0.0.1:{peer}"))
-                .arg(format!("--initial-cluster=default=http://127.0.0.1:{peer}")),
-        )?;
+        let conftool_etcd = conftool_etcd(&run, programs, &conftool, &folder, peer)?;
         let (eqiad, codfw) = std::thread::scope(|scope| {
             let start = |name, ports| {
                 let run = Arc::clone(&run);
@@ -111,6 +101,24 @@ impl Fleet {
     pub fn run(&self) -> &Arc<Run> {
         &self.run
     }
+}
+
+/// Starts conftool's etcd, with its data in this folder.
+///
+/// # Errors
+/// If it cannot be started.
+pub fn conftool_etcd(run: &Run, programs: &Programs, conftool: &Conftool, folder: &Path, peer: u16) -> Result<u32> {
+    run.start(
+        "conftool-etcd",
+        Command::new(programs.path("etcd"))
+            .arg(format!("--data-dir={}", folder.join("etcd").display()))
+            .args(["--enable-v2", "--unsafe-no-fsync", "--log-level=warn"])
+            .arg(format!("--listen-client-urls={}", conftool.endpoint))
+            .arg(format!("--advertise-client-urls={}", conftool.endpoint))
+            .arg(format!("--listen-peer-urls=http://127.0.0.1:{peer}"))
+            .arg(format!("--initial-advertise-peer-urls=http://127.0.0.1:{peer}"))
+            .arg(format!("--initial-cluster=default=http://127.0.0.1:{peer}")),
+    )
 }
 
 /// Makes a datacenter know HTTPRoutes.

@@ -151,6 +151,21 @@ impl Operator {
     /// # Errors
     /// If the chart cannot be installed or a process does not become ready.
     pub fn install_with(datacenter: &Datacenter, truth: &Truth, binary: &Path) -> Result<Self> {
+        let this = Self::prepare(datacenter, truth, binary)?;
+        for process in PROCESSES {
+            this.start(datacenter, process)?;
+        }
+        for process in PROCESSES {
+            this.ready(datacenter, process)?;
+        }
+        Ok(this)
+    }
+
+    /// Installs the chart and configures the processes, and starts none.
+    ///
+    /// # Errors
+    /// If the chart cannot be installed.
+    pub fn prepare(datacenter: &Datacenter, truth: &Truth, binary: &Path) -> Result<Self> {
         let folder = datacenter.run().subfolder(&format!("{}/operator", datacenter.name))?;
         let mut held = Ports::new();
         let ports = OperatorPorts {
@@ -204,13 +219,12 @@ impl Operator {
         for process in PROCESSES {
             this.configure(datacenter, process, truth)?;
         }
-        for process in PROCESSES {
-            this.start(datacenter, process)?;
-        }
-        for process in PROCESSES {
-            this.ready(datacenter, process)?;
-        }
         Ok(this)
+    }
+
+    /// Where its configuration is, `<process>.yaml`, and its certificate with its authority, `tls/ca.crt`.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     fn url(&self) -> String {
@@ -248,7 +262,6 @@ impl Operator {
                 "failurePolicy": if truth.enforcement == "Warn" { "Ignore" } else { "Fail" },
                 "excludedNamespaces": ["kube-system", NAMESPACE], "url": self.url(), "caBundle": self.ca_bundle,
             }, "certificates": certificates},
-            "log": {"format": "text"},
         });
         fs::write(self.folder.join(format!("{process}.yaml")), format!("{config:#}\n"))
             .context("cannot write a configuration")

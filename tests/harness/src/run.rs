@@ -186,6 +186,14 @@ impl Run {
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 
+    /// A whole log.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn log_text(&self, name: &str) -> Result<String> {
+        fs::read_to_string(self.log(name)).with_context(|| format!("{name} has no log"))
+    }
+
     /// How many lines of a log contain this.
     pub fn logged(&self, name: &str, words: &str) -> usize {
         let text = fs::read_to_string(self.log(name)).unwrap_or_default();

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use poolguard_harness::datacenter::Datacenter;
 use poolguard_harness::run::Run;
+use poolguard_rig::Verdict;
 
 /// Where the services stand: peers index by namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +90,11 @@ pub trait Contestant {
     /// # Errors
     /// If it cannot be built.
     fn build(&mut self) -> Result<()>;
+
+    /// What it answers where this is right: the floor allows whatever comes.
+    fn answers(&self, right: Verdict) -> Verdict {
+        right
+    }
 
     /// With more services than this it is not measured: a run is bounded in time.
     fn most_services(&self) -> usize {
