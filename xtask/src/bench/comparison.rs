@@ -11,6 +11,7 @@ use super::contestant::Contestant;
 use super::cores;
 use super::floor::Floor;
 use super::load::Rig;
+use super::peers;
 use super::poolguard::Poolguard;
 use super::report;
 use super::straight::{Size, Straight};
@@ -49,7 +50,8 @@ pub fn run(flags: &Flags) -> Result<()> {
     cores::leave_one()?;
     let straight = Straight { programs: &programs, rig: &rig, size: Size::new(flags.quick) };
     let rows = straight.run(&contestants)?;
-    let measured = flags.binary.as_ref().map_or("poolguard as it is shipped".to_owned(), |file| file.display().to_string());
+    let measured =
+        flags.binary.as_ref().map_or("poolguard as it is shipped".to_owned(), |file| file.display().to_string());
     println!("poolguard is {measured}\n");
     let mut text = String::new();
     for (heading, table) in tables::all(&rows) {
@@ -68,10 +70,9 @@ pub fn run(flags: &Flags) -> Result<()> {
 
 /// All contestants, or those that are asked for, in the order of the tables.
 fn chosen(flags: &Flags, rig: &Rig) -> Result<Vec<Box<dyn Contestant>>> {
-    let mut all: Vec<Box<dyn Contestant>> = vec![
-        Box::new(Floor { program: rig.floor.clone() }),
-        Box::new(Poolguard::new(flags.binary.clone())),
-    ];
+    let mut all: Vec<Box<dyn Contestant>> =
+        vec![Box::new(Floor { program: rig.floor.clone() }), Box::new(Poolguard::new(flags.binary.clone()))];
+    all.extend(peers::all());
     if let Some(unknown) = flags.only.iter().find(|name| !all.iter().any(|one| one.name() == **name)) {
         let names: Vec<_> = all.iter().map(|one| one.name()).collect();
         bail!("there is no contestant {unknown}: choose of {}", names.join(", "));

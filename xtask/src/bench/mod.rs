@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: figures, never a test.
 
+mod apiserver;
 mod comparison;
 mod contestant;
 mod cores;
@@ -7,6 +8,7 @@ mod evidence;
 mod figures;
 mod floor;
 mod load;
+mod peers;
 mod poolguard;
 mod report;
 mod reviews;
@@ -35,6 +37,8 @@ pub struct Flags {
 enum What {
     /// From `confctl set` to the new status and to the first changed verdict, with few and many ServicePoolings
     Evidence(evidence::Flags),
+    /// Dry runs that delete a pod through the API server, with Poolguard, its peers, and nobody
+    Apiserver(apiserver::Flags),
 }
 
 /// Measures.
@@ -44,6 +48,7 @@ enum What {
 pub fn run(flags: &Flags) -> Result<()> {
     match &flags.what {
         Some(What::Evidence(flags)) => evidence::run(flags),
+        Some(What::Apiserver(flags)) => apiserver::run(flags),
         None => comparison::run(&flags.comparison),
     }
 }

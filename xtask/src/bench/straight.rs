@@ -9,11 +9,11 @@ use anyhow::{Context, Result, ensure};
 use poolguard_harness::programs::Programs;
 use poolguard_harness::wait::wait_for;
 use poolguard_rig::process::memory;
-use poolguard_rig::{Outcome, Plan, Verdict};
+use poolguard_rig::{Asked, Outcome, Plan, Verdict};
 use serde::Serialize;
 
-use super::cores;
 use super::contestant::{Contestant, Layout, Running, Services};
+use super::cores;
 use super::load::Rig;
 use super::reviews::{self, Question};
 use super::spread::Spread;
@@ -100,17 +100,17 @@ fn cases(quick: bool) -> Vec<(Services, Vec<Case>)> {
         ];
     }
     vec![
-        (services(10, Layout::Together), vec![
-            searched(Unguarded, 2),
-            case(Unguarded, 10),
-            searched(Warm, 2),
-            case(Warm, 10),
-            case(Permission, 2),
-        ]),
+        (
+            services(10, Layout::Together),
+            vec![searched(Unguarded, 2), case(Unguarded, 10), searched(Warm, 2), case(Warm, 10), case(Permission, 2)],
+        ),
         (services(1000, Layout::Together), vec![case(Unguarded, 2), searched(Warm, 2), case(Permission, 2)]),
         (services(1000, Layout::Apart), vec![case(Unguarded, 2), case(Warm, 2)]),
         (services(10_000, Layout::Together), vec![case(Unguarded, 2), case(Warm, 2)]),
-        (services(10_000, Layout::Apart), vec![case(Unguarded, 2), searched(Warm, 2), case(Cold, 2), case(Permission, 2)]),
+        (
+            services(10_000, Layout::Apart),
+            vec![case(Unguarded, 2), searched(Warm, 2), case(Cold, 2), case(Permission, 2)],
+        ),
     ]
 }
 
@@ -230,9 +230,7 @@ impl Straight<'_> {
         reviews::write(&file, world.services, case.question, case.kib << 10)?;
         let mut all: Vec<Measured> = entries.iter().map(|_| Measured::default()).collect();
         let plan = |index: usize| plan(&entries[index], &file, case.question.expected());
-        let fastest = |index: usize| {
-            self.rig.send(&Plan { rate: None, seconds: self.size.fastest, ..plan(index) })
-        };
+        let fastest = |index: usize| self.rig.send(&Plan { rate: None, seconds: self.size.fastest, ..plan(index) });
         for index in there_and_back(entries.len(), self.size.rounds) {
             all[index].fastest.push(fastest(index)?);
         }
@@ -297,9 +295,8 @@ fn per_second(outcome: &Outcome) -> f64 {
 fn plan(entry: &Entry<'_>, reviews: &Path, right: Verdict) -> Plan {
     Plan {
         address: entry.running.address,
-        path: entry.running.path.clone(),
         authority: entry.running.authority.clone(),
-        reviews: reviews.to_path_buf(),
+        asked: Asked::Reviews { path: entry.running.path.clone(), file: reviews.to_path_buf() },
         expected: entry.contestant.answers(right),
         connections: CONNECTIONS,
         rate: None,
@@ -320,7 +317,8 @@ fn row(
     let spread = |outcomes: &[Outcome], figure| Spread::of(list(outcomes, figure)).context("nothing was answered");
     let even = &measured.even;
     let fastest = &measured.fastest;
-    let beside_even = |other: Option<&Measured>, figure| Spread::ratio(&list(even, figure), &list(&other?.even, figure));
+    let beside_even =
+        |other: Option<&Measured>, figure| Spread::ratio(&list(even, figure), &list(&other?.even, figure));
     // At another rate, latencies are of another thing.
     let as_fast = floor.filter(|floor| floor.rate == measured.rate);
     let (resident, _) = memory(&entry.running.pids)?;
