@@ -90,7 +90,8 @@ mod tests {
 
     #[test]
     fn chunks_are_one_body() {
-        let whole = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n{\"allowed\r\n7\r\n\":true}\r\n0\r\n\r\n";
+        let whole =
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n{\"allowed\r\n7\r\n\":true}\r\n0\r\n\r\n";
         assert!(parse(&whole[..whole.len() - 1]).expect("the beginning of an answer").is_none());
         let (answer, length) = parse(whole).expect("an answer").expect("a whole one");
         assert_eq!((answer.verdict, length), (Some(Verdict::Allowed), whole.len()));

@@ -50,7 +50,8 @@ impl Server {
     }
 
     pub async fn connect(&self) -> Result<Connection> {
-        let stream = TcpStream::connect(self.address).await.with_context(|| format!("cannot reach {}", self.address))?;
+        let stream =
+            TcpStream::connect(self.address).await.with_context(|| format!("cannot reach {}", self.address))?;
         stream.set_nodelay(true).context("a strange socket")?;
         let stream = self.connector.connect(self.name.clone(), stream).await.context("no TLS")?;
         Ok(Connection { stream, arrived: Vec::with_capacity(BUFFER) })
