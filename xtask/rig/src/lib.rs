@@ -28,6 +28,8 @@ pub struct Plan {
     pub warmup: f64,
     /// Seconds that are.
     pub seconds: f64,
+    /// Seconds that answers may take which are still due at the end.
+    pub patience: f64,
     /// The server's processes, whose CPU time is measured.
     pub pids: Vec<u32>,
 }
@@ -69,6 +71,8 @@ pub struct Outcome {
     pub seconds: f64,
     /// Milliseconds from when a review was due to the end of its answer.
     pub latency: Latency,
+    /// Answers with the expected verdict to reviews that were due in the measured time.
+    pub right: u64,
     /// Answers with another verdict than the expected one, or none.
     pub wrong: u64,
     /// Reviews that were never answered.

@@ -7,13 +7,16 @@ mod cores;
 mod evidence;
 mod figures;
 mod floor;
+mod growth;
 mod load;
 mod peers;
 mod poolguard;
 mod report;
 mod reviews;
+mod size;
 mod spread;
 mod store;
+mod storm;
 mod straight;
 mod tables;
 mod tap;
@@ -37,8 +40,6 @@ pub struct Flags {
 enum What {
     /// From `confctl set` to the new status and to the first changed verdict, with few and many ServicePoolings
     Evidence(evidence::Flags),
-    /// Dry runs that delete a pod through the API server, with Poolguard, its peers, and nobody
-    Apiserver(apiserver::Flags),
 }
 
 /// Measures.
@@ -48,7 +49,6 @@ enum What {
 pub fn run(flags: &Flags) -> Result<()> {
     match &flags.what {
         Some(What::Evidence(flags)) => evidence::run(flags),
-        Some(What::Apiserver(flags)) => apiserver::run(flags),
         None => comparison::run(&flags.comparison),
     }
 }

@@ -12,6 +12,7 @@ use super::contestant::{Contestant, Running, Setting};
 use crate::{cargo, progress};
 
 /// It.
+#[derive(Debug, Clone)]
 pub struct Poolguard {
     /// Another program than the one that is shipped.
     other: Option<PathBuf>,
@@ -23,6 +24,11 @@ impl Poolguard {
     pub fn new(other: Option<PathBuf>) -> Self {
         Self { other, program: PathBuf::new() }
     }
+
+    /// Its program, once it is built.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
 }
 
 impl Contestant for Poolguard {
@@ -31,6 +37,9 @@ impl Contestant for Poolguard {
     }
 
     fn build(&mut self) -> Result<()> {
+        if !self.program.as_os_str().is_empty() {
+            return Ok(());
+        }
         self.program = match &self.other {
             Some(program) => program.canonicalize().with_context(|| format!("no program {}", program.display()))?,
             None => {

@@ -87,6 +87,30 @@ fn review(namespace: &str, service: &str, bytes: usize) -> String {
     whole(pod, namespace, &name)
 }
 
+/// The review of the DELETE of this pod of a service.
+pub fn deletion(services: Services, index: usize, name: &str) -> String {
+    let namespace = services.namespace(index);
+    whole(pod(&namespace, name, &services.name(index), "11111111-2222-4333-8444-555555555555"), &namespace, name)
+}
+
+/// The review of the eviction of a pod.
+pub fn eviction(namespace: &str, name: &str) -> String {
+    let kind = json!({"group": "policy", "kind": "Eviction", "version": "v1"});
+    let resource = json!({"group": "", "resource": "pods", "version": "v1"});
+    json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {
+            "uid": "705ab4f5-6393-11e8-b7cc-42010a800002", "kind": kind, "resource": resource, "requestKind": kind,
+            "requestResource": resource, "subResource": "eviction", "requestSubResource": "eviction", "name": name,
+            "namespace": namespace, "operation": "CREATE", "oldObject": null, "dryRun": false,
+            "object": {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": namespace}},
+            "userInfo": {"username": "deployer", "groups": ["deployers", "system:authenticated"]},
+            "options": {"apiVersion": "meta.k8s.io/v1", "kind": "CreateOptions"},
+        },
+    })
+    .to_string()
+}
+
 /// The length of one variable.
 const VARIABLE: usize = 62;
 
@@ -109,7 +133,8 @@ fn whole(pod: Value, namespace: &str, name: &str) -> String {
 /// A Ready pod of this service.
 pub fn pod(namespace: &str, name: &str, service: &str, uid: &str) -> Value {
     let then = "2026-01-02T03:04:05Z";
-    let condition = |kind: &str| json!({"type": kind, "status": "True", "lastProbeTime": null, "lastTransitionTime": then});
+    let condition =
+        |kind: &str| json!({"type": kind, "status": "True", "lastProbeTime": null, "lastTransitionTime": then});
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {

@@ -84,11 +84,38 @@ pub fn poolings(services: Services, here: &str, other: &str) -> Vec<Stored> {
 pub fn pods(services: Services, count: usize) -> impl Iterator<Item = Stored> {
     (0..count).map(move |number| {
         let index = number % services.count;
-        let name = format!("{}-{}", services.name(index), number / services.count);
+        let name = pod_name(services, index, number / services.count);
         let namespace = services.namespace(index);
         let pod = super::reviews::pod(&namespace, &name, &services.name(index), &uid(3, number));
         Stored { key: format!("/registry/pods/{namespace}/{name}"), value: pod.to_string() }
     })
+}
+
+/// A disruption budget for each of these services that keeps something.
+pub fn budgets(services: Services, indices: impl Iterator<Item = usize>) -> Vec<Stored> {
+    indices
+        .map(|index| {
+            let (namespace, name) = (services.namespace(index), services.name(index));
+            let object = json!({
+                "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+                "metadata": {
+                    "name": name, "namespace": namespace, "uid": uid(4, index), "generation": 1,
+                    "creationTimestamp": "2026-01-02T03:04:05Z",
+                },
+                "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": name}}},
+                "status": {
+                    "observedGeneration": 1, "desiredHealthy": 1, "currentHealthy": 50, "expectedPods": 50,
+                    "disruptionsAllowed": 49,
+                },
+            });
+            Stored { key: format!("/registry/poddisruptionbudgets/{namespace}/{name}"), value: object.to_string() }
+        })
+        .collect()
+}
+
+/// The name of a pod of a service.
+pub fn pod_name(services: Services, index: usize, number: usize) -> String {
+    format!("{}-{number}", services.name(index))
 }
 
 /// Writes them all.

@@ -2,7 +2,7 @@
 //!
 //! Contestants take turns, in both orders; a ratio is of what was measured side by side.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -52,7 +52,7 @@ impl Size {
     /// For a first look, or for the documentation.
     pub fn new(quick: bool) -> Self {
         if quick {
-            Self { even: 1.5, fastest: 1.0, rounds: 1, steps: 3, quick }
+            Self { even: 1.0, fastest: 0.8, rounds: 1, steps: 3, quick }
         } else {
             Self { even: 2.5, fastest: 1.5, rounds: 2, steps: 5, quick }
         }
@@ -61,7 +61,7 @@ impl Size {
 
 /// What is asked, over which services.
 #[derive(Debug, Clone, Copy)]
-struct Case {
+pub struct Case {
     question: Question,
     kib: usize,
     /// Whether the highest rate is searched for.
@@ -80,7 +80,8 @@ impl Case {
     }
 }
 
-const fn case(question: Question, kib: usize) -> Case {
+/// One case.
+pub const fn case(question: Question, kib: usize) -> Case {
     Case { question, kib, search: false }
 }
 
@@ -160,17 +161,23 @@ pub struct Row {
 }
 
 /// A contestant that runs.
-struct Entry<'a> {
+pub struct Entry<'a> {
     contestant: &'a dyn Contestant,
-    running: Running,
+    /// Its processes.
+    pub running: Running,
+    services: Services,
+    /// Where its reviews are written.
+    folder: PathBuf,
 }
 
 /// What was measured of one contestant in one case.
 #[derive(Default)]
-struct Measured {
+pub struct Measured {
     rate: f64,
-    even: Vec<Outcome>,
-    fastest: Vec<Outcome>,
+    /// At an even rate.
+    pub even: Vec<Outcome>,
+    /// As fast as possible.
+    pub fastest: Vec<Outcome>,
     under_bound: Option<f64>,
 }
 
@@ -200,7 +207,12 @@ impl Straight<'_> {
             }
             for case in cases {
                 progress(&format!("  {}", case.name()));
-                rows.extend(self.measure(&world, &entries, case)?);
+                let all = self.alternate(&entries, case)?;
+                let named = |name: &str| Some(&all[entries.iter().position(|entry| entry.contestant.name() == name)?]);
+                let others = [named("floor"), named("poolguard")];
+                for (entry, measured) in entries.iter().zip(&all) {
+                    rows.push(row(case, entry, measured, others)?);
+                }
             }
             for entry in entries {
                 entry.running.stop(world.datacenter.run())?;
@@ -210,11 +222,15 @@ impl Straight<'_> {
     }
 
     /// Starts one on the server's processor, and waits until it knows the last service.
-    fn start<'b>(&self, world: &World, contestant: &'b dyn Contestant) -> Result<Entry<'b>> {
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn start<'b>(&self, world: &World, contestant: &'b dyn Contestant) -> Result<Entry<'b>> {
         let running = cores::on_the_servers(|| contestant.start(&world.setting()))
             .with_context(|| format!("cannot start {}", contestant.name()))?;
-        let entry = Entry { contestant, running };
-        let file = world.datacenter.folder.join("last.jsonl");
+        let folder = world.datacenter.run().subfolder(contestant.name())?;
+        let file = folder.join("last.jsonl");
+        let entry = Entry { contestant, running, services: world.services, folder };
         reviews::write_last(&file, world.services)?;
         wait_for(&format!("{} to know all services", contestant.name()), SETTLE, || {
             let plan = Plan { seconds: 0.05, warmup: 0.0, connections: 1, ..plan(&entry, &file, Verdict::Refused) };
@@ -225,11 +241,17 @@ impl Straight<'_> {
         Ok(entry)
     }
 
-    fn measure(&self, world: &World, entries: &[Entry<'_>], case: Case) -> Result<Vec<Row>> {
-        let file = world.datacenter.folder.join("reviews.jsonl");
-        reviews::write(&file, world.services, case.question, case.kib << 10)?;
+    /// Has them take turns.
+    ///
+    /// # Errors
+    /// If one does not answer.
+    pub fn alternate(&self, entries: &[Entry<'_>], case: Case) -> Result<Vec<Measured>> {
+        let file = |entry: &Entry<'_>| entry.folder.join("reviews.jsonl");
+        for entry in entries {
+            reviews::write(&file(entry), entry.services, case.question, case.kib << 10)?;
+        }
         let mut all: Vec<Measured> = entries.iter().map(|_| Measured::default()).collect();
-        let plan = |index: usize| plan(&entries[index], &file, case.question.expected());
+        let plan = |index: usize| plan(&entries[index], &file(&entries[index]), case.question.expected());
         let fastest = |index: usize| self.rig.send(&Plan { rate: None, seconds: self.size.fastest, ..plan(index) });
         for index in there_and_back(entries.len(), self.size.rounds) {
             all[index].fastest.push(fastest(index)?);
@@ -245,9 +267,7 @@ impl Straight<'_> {
         if case.search {
             self.search(&mut all, plan)?;
         }
-        let named = |name: &str| Some(&all[entries.iter().position(|entry| entry.contestant.name() == name)?]);
-        let others = [named("floor"), named("poolguard")];
-        entries.iter().zip(&all).map(|(entry, measured)| row(world.services, case, entry, measured, others)).collect()
+        Ok(all)
     }
 
     /// The highest rates with a p99 under the bound, by halves; contestants take turns.
@@ -302,17 +322,12 @@ fn plan(entry: &Entry<'_>, reviews: &Path, right: Verdict) -> Plan {
         rate: None,
         warmup: WARMUP,
         seconds: 1.0,
+        patience: 2.0,
         pids: entry.running.pids.clone(),
     }
 }
 
-fn row(
-    services: Services,
-    case: Case,
-    entry: &Entry<'_>,
-    measured: &Measured,
-    [floor, poolguard]: [Option<&Measured>; 2],
-) -> Result<Row> {
+fn row(case: Case, entry: &Entry<'_>, measured: &Measured, [floor, poolguard]: [Option<&Measured>; 2]) -> Result<Row> {
     let list = |outcomes: &[Outcome], figure: fn(&Outcome) -> f64| outcomes.iter().map(figure).collect::<Vec<f64>>();
     let spread = |outcomes: &[Outcome], figure| Spread::of(list(outcomes, figure)).context("nothing was answered");
     let even = &measured.even;
@@ -323,8 +338,8 @@ fn row(
     let as_fast = floor.filter(|floor| floor.rate == measured.rate);
     let (resident, _) = memory(&entry.running.pids)?;
     Ok(Row {
-        services: services.count,
-        layout: services.layout.to_string(),
+        services: entry.services.count,
+        layout: entry.services.layout.to_string(),
         case: case.name(),
         contestant: entry.contestant.name().to_owned(),
         rate: measured.rate,
@@ -348,7 +363,7 @@ fn row(
 }
 
 /// CPU seconds of the server for 1,000 reviews.
-fn cpu(outcome: &Outcome) -> f64 {
+pub fn cpu(outcome: &Outcome) -> f64 {
     outcome.server_cpu * 1000.0 / outcome.answers as f64
 }
 

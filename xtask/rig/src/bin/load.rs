@@ -30,9 +30,6 @@ use connection::{Connection, Server};
 use pace::Pace;
 use seen::Seen;
 
-/// How long answers may take that are still under way at the end.
-const PATIENCE: Duration = Duration::from_secs(2);
-
 fn main() -> Result<()> {
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text).context("cannot read the plan")?;
@@ -59,7 +56,8 @@ async fn run(plan: Plan) -> Result<poolguard_rig::Outcome> {
     for _ in 0..plan.connections {
         connections.push(server.connect().await?);
     }
-    let begin = Instant::now() + Duration::from_secs_f64(plan.warmup);
+    let start = Instant::now();
+    let begin = start + Duration::from_secs_f64(plan.warmup);
     let end = begin + Duration::from_secs_f64(plan.seconds);
     let pace = Rc::new(Pace::new(plan.rate.is_none().then_some(end)));
     let seen = Rc::new(RefCell::new(Seen::new(plan.expected, begin, end)?));
@@ -73,7 +71,7 @@ async fn run(plan: Plan) -> Result<poolguard_rig::Outcome> {
         .collect();
     let pacing = plan.rate.map(|rate| {
         let pace = Rc::clone(&pace);
-        tokio::task::spawn_local(async move { pace.keep(rate, end).await })
+        tokio::task::spawn_local(async move { pace.keep(rate, start, end).await })
     });
     let clock = Clock::new()?;
     let own = [std::process::id()];
@@ -86,9 +84,9 @@ async fn run(plan: Plan) -> Result<poolguard_rig::Outcome> {
     if let Some(pacing) = pacing {
         pacing.await.context("the pace was lost")??;
     }
-    pace.stop();
+    pace.end();
     // Whoever has not answered by then is late by at least as much as has passed.
-    let _ = tokio::time::timeout(PATIENCE, async {
+    let _ = tokio::time::timeout(Duration::from_secs_f64(plan.patience), async {
         for worker in workers {
             let _ = worker.await;
         }

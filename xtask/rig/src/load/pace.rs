@@ -27,9 +27,8 @@ impl Pace {
     }
 
     /// Has reviews fall due at an even rate.
-    pub async fn keep(&self, rate: f64, end: Instant) -> Result<()> {
+    pub async fn keep(&self, rate: f64, start: Instant, end: Instant) -> Result<()> {
         let clock = Clock::new()?;
-        let start = Instant::now();
         for number in 1u32.. {
             let due = start + Duration::from_secs_f64(f64::from(number) / rate);
             if due >= end {
@@ -49,9 +48,6 @@ impl Pace {
     /// The next review and when it was due; none at the end.
     pub async fn next(&self) -> Option<(usize, Instant)> {
         loop {
-            if self.ended.get() {
-                return None;
-            }
             let due = match self.unpaced_until {
                 Some(end) => Some(Instant::now()).filter(|now| *now < end),
                 None => self.due.borrow_mut().pop_front(),
@@ -61,15 +57,15 @@ impl Pace {
                 self.sent.set(index + 1);
                 return Some((index, due));
             }
-            if self.unpaced_until.is_some() {
+            if self.unpaced_until.is_some() || self.ended.get() {
                 return None;
             }
             self.waiting.notified().await;
         }
     }
 
-    /// Nothing more is sent.
-    pub fn stop(&self) {
+    /// Nothing more falls due.
+    pub fn end(&self) {
         self.ended.set(true);
         self.waiting.notify_waiters();
     }

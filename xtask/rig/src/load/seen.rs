@@ -39,6 +39,8 @@ impl Seen {
         if answer.verdict != Some(self.expected) {
             self.outcome.wrong += 1;
             self.outcome.complaint.get_or_insert_with(|| answer.told());
+        } else if due >= self.begin && due < self.end {
+            self.outcome.right += 1;
         }
         if now >= self.begin && now < self.end {
             self.outcome.answers += 1;

@@ -14,8 +14,8 @@ use crate::bench::load::Rig;
 const CONNECTIONS: usize = 16;
 /// Where an answer takes so long that the wanted rate cannot be kept: the part of the server's time that is asked for.
 const SHARE: f64 = 0.4;
-/// Seconds that a candidate gets to warm up, and to show how long an answer takes.
-const TRIAL: f64 = 1.0;
+/// Seconds that an answer may take.
+const PATIENCE: f64 = 30.0;
 
 /// Which pods are deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -77,6 +77,8 @@ impl Cost {
 pub struct Pace {
     /// Requests a second.
     pub rate: f64,
+    /// Seconds for each to warm up, and to show how long an answer takes.
+    pub trial: f64,
     /// Seconds.
     pub seconds: f64,
 }
@@ -99,9 +101,10 @@ pub fn measure(rig: &Rig, stage: &Stage, candidate: &Candidate, case: Case, pace
         rate: Some(pace.rate),
         warmup: 0.0,
         seconds: pace.seconds,
+        patience: PATIENCE,
         pids: Vec::new(),
     };
-    let trial = right(candidate, rig.send(&Plan { connections: 1, rate: None, seconds: TRIAL, ..plan.clone() })?)?;
+    let trial = right(candidate, rig.send(&Plan { connections: 1, rate: None, seconds: pace.trial, ..plan.clone() })?)?;
     let rate = pace.rate.min(SHARE * trial.answers.max(1) as f64 / trial.seconds);
     let groups = [&stage.server[..], &candidate.pids, &stage.stores];
     let used = || groups.iter().map(|pids| Cpu::of(pids)).collect::<Result<Vec<_>>>();
