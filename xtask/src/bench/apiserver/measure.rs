@@ -105,18 +105,18 @@ pub fn measure(rig: &Rig, stage: &Stage, candidate: &Candidate, case: Case, pace
         pids: Vec::new(),
     };
     let trial = right(candidate, rig.send(&Plan { connections: 1, rate: None, seconds: pace.trial, ..plan.clone() })?)?;
-    let rate = pace.rate.min(SHARE * trial.answers.max(1) as f64 / trial.seconds);
+    let rate = pace.rate.min(SHARE * 1000.0 / trial.latency.p50);
     let groups = [&stage.server[..], &candidate.pids, &stage.stores];
     let used = || groups.iter().map(|pids| Cpu::of(pids)).collect::<Result<Vec<_>>>();
     let (metrics, before) = (Metrics::read(&stage.proxy)?, used()?);
     let outcome = right(candidate, rig.send(&Plan { rate: Some(rate), ..plan })?)?;
     let after = used()?;
     let told = Metrics::read(&stage.proxy)?;
-    let thousands = outcome.answers as f64 / 1000.0;
+    let thousands = outcome.right as f64 / 1000.0;
     let cpu = |group: usize| after[group].since(&before[group]).as_secs_f64() / thousands;
     Ok(Sample {
         rate,
-        answers: outcome.answers,
+        answers: outcome.right,
         latency: outcome.latency,
         cpu: Cost { server: cpu(0), asked: cpu(1), stores: cpu(2) },
         validating: told.validating().since(metrics.validating()).mean(),
@@ -128,6 +128,6 @@ pub fn measure(rig: &Rig, stage: &Stage, candidate: &Candidate, case: Case, pace
 fn right(candidate: &Candidate, outcome: Outcome) -> Result<Outcome> {
     let (name, complaint) = (candidate.name, outcome.complaint.as_deref().unwrap_or("nothing was told"));
     ensure!(outcome.wrong + outcome.lost == 0, "{name}: {} wrong, {} lost: {complaint}", outcome.wrong, outcome.lost);
-    ensure!(outcome.answers > 0, "{name}: no answer: {complaint}");
+    ensure!(outcome.right > 0, "{name}: no answer: {complaint}");
     Ok(outcome)
 }
