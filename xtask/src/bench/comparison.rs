@@ -108,7 +108,10 @@ pub fn run(flags: &Flags) -> Result<()> {
     }
     if wanted(Part::ApiServer) {
         let all = flags.only.is_empty();
-        let contestants = contestants.iter().filter(|one| !all || !apiserver::OTHERS.contains(&one.name()));
+        let contestants = contestants
+            .iter()
+            .map(AsRef::as_ref)
+            .filter(|one: &&dyn Contestant| !all || !apiserver::OTHERS.contains(&one.name()));
         let rows = apiserver::run(&programs, &rig, contestants, &apiserver::Size::new(flags.quick))?;
         let mut text = String::new();
         for (heading, table) in apiserver::tables(&rows) {

@@ -52,7 +52,7 @@ impl Size {
 pub fn run<'a>(
     programs: &Programs,
     rig: &Rig,
-    contestants: impl Iterator<Item = &'a Box<dyn Contestant>>,
+    contestants: impl Iterator<Item = &'a dyn Contestant>,
     size: &Size,
 ) -> Result<Vec<Row>> {
     let contestants: Vec<_> = contestants.collect();
@@ -65,7 +65,7 @@ pub fn run<'a>(
         for contestant in &contestants {
             let running = cores::on_the_servers(|| contestant.start(&stage.world.setting()))
                 .with_context(|| format!("cannot start {}", contestant.name()))?;
-            candidates.push(Candidate::of(contestant.as_ref(), running, &stage)?);
+            candidates.push(Candidate::of(*contestant, running, &stage)?);
         }
         turns(rig, &stage, &candidates, size, &mut rows)?;
     }

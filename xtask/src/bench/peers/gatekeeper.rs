@@ -13,6 +13,7 @@ use poolguard_harness::programs;
 use poolguard_harness::wait::wait_for;
 
 use super::certificate::Certificate;
+use super::established;
 use super::policy::{CONSTRAINT, constraint, template};
 use crate::bench::contestant::{Contestant, Running, Setting};
 use crate::progress;
@@ -46,6 +47,7 @@ impl Contestant for Gatekeeper {
     fn start(&self, setting: &Setting<'_>) -> Result<Running> {
         let (datacenter, run) = (setting.datacenter, setting.run());
         datacenter.apply(&self.definitions)?;
+        established(datacenter)?;
         datacenter.apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {NAMESPACE}}}\n"))?;
         let certificate = Certificate::new(run, NAME)?;
         let mut ports = Ports::new();

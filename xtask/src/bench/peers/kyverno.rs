@@ -15,6 +15,7 @@ use poolguard_harness::wait::wait_for;
 use serde_json::json;
 
 use super::certificate::Certificate;
+use super::established;
 use super::policy;
 use crate::bench::contestant::{Contestant, Running, Setting};
 use crate::progress;
@@ -45,6 +46,7 @@ impl Contestant for Kyverno {
     fn start(&self, setting: &Setting<'_>) -> Result<Running> {
         let (datacenter, run) = (setting.datacenter, setting.run());
         self.definitions.iter().try_for_each(|folder| datacenter.apply_file(folder))?;
+        established(datacenter)?;
         // Those that it registered in an earlier life would be asked about its own policy.
         for kind in ["validatingwebhookconfigurations", "mutatingwebhookconfigurations"] {
             datacenter.kubectl(&["delete", kind, "-l", "webhook.kyverno.io/managed-by=kyverno"])?.success()?;

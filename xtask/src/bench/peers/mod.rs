@@ -13,6 +13,9 @@ mod kyverno;
 mod opa;
 pub mod policy;
 
+use anyhow::Result;
+use poolguard_harness::datacenter::Datacenter;
+
 use super::contestant::Contestant;
 
 /// Those that answer over HTTPS.
@@ -22,4 +25,11 @@ pub fn all() -> Vec<Box<dyn Contestant>> {
         Box::new(opa::Opa::default()),
         Box::new(kyverno::Kyverno::default()),
     ]
+}
+
+/// Waits until the API server serves every kind that it has a definition of.
+fn established(datacenter: &Datacenter) -> Result<()> {
+    let wait = ["wait", "--for=condition=Established", "customresourcedefinitions", "--all", "--timeout=60s"];
+    datacenter.kubectl(&wait)?.success()?;
+    Ok(())
 }
