@@ -63,15 +63,15 @@ pub fn run(flags: &Flags) -> Result<()> {
     let rig = Rig::build()?;
     let mut poolguard = Poolguard::new(flags.binary.clone());
     poolguard.build()?;
+    let wanted = |part| flags.part.is_empty() || flags.part.contains(&part);
     let mut contestants = chosen(flags, &rig, &poolguard)?;
-    for contestant in &mut contestants {
-        contestant.build()?;
+    if wanted(Part::Straight) || wanted(Part::ApiServer) {
+        contestants.iter_mut().try_for_each(|contestant| contestant.build())?;
     }
     cores::leave_one()?;
     let other = flags.binary.as_ref().map(|file| format!("poolguard is {}", file.display()));
     println!("{}\n", other.unwrap_or_else(|| "poolguard is as it is shipped".to_owned()));
     let straight = Straight { programs: &programs, rig: &rig, size: Size::new(flags.quick) };
-    let wanted = |part| flags.part.is_empty() || flags.part.contains(&part);
     let tell = |name: &str, text: &str| if flags.docs { report::document(name, text) } else { Ok(()) };
     if wanted(Part::Straight) {
         let rows = straight.run(&contestants)?;
