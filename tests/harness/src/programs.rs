@@ -97,6 +97,12 @@ const PROGRAMS: [Program; 8] = [
     },
 ];
 
+/// What a real node needs besides.
+const OF_A_NODE: [Program; 2] = [
+    Program { name: "kubelet", package: "k8s.io/kubernetes/cmd/kubelet", seconds: 30, ..KUBERNETES },
+    Program { name: "kube-proxy", package: "k8s.io/kubernetes/cmd/kube-proxy", seconds: 10, ..KUBERNETES },
+];
+
 /// Where the programs of this checkout are.
 #[derive(Debug, Clone)]
 pub struct Programs {
@@ -145,6 +151,15 @@ pub fn build_version(version: &str, progress: &dyn Fn(&str)) -> Result<Programs>
         std::os::unix::fs::symlink(common.path(program.name), &link).context("cannot link a program")?;
     }
     Ok(programs)
+}
+
+/// The same as [`build`], also for the programs of a node.
+///
+/// # Errors
+/// If Go is missing or a build fails.
+pub fn build_for_node(progress: &dyn Fn(&str)) -> Result<Programs> {
+    build_all(&PROGRAMS, None, progress)?;
+    build_all(&OF_A_NODE, None, progress)
 }
 
 fn build_all(all: &[Program], version: Option<String>, progress: &dyn Fn(&str)) -> Result<Programs> {
@@ -290,7 +305,7 @@ mod tests {
 
     #[test]
     fn every_program_is_pinned_by_the_module_that_builds_it() {
-        for program in &PROGRAMS {
+        for program in PROGRAMS.iter().chain(&OF_A_NODE) {
             assert!(pinned(program, &programs(None)).expect("a pin").starts_with('v'), "{}", program.name);
         }
     }
