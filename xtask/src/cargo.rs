@@ -41,9 +41,9 @@ pub fn build_poolguard() -> Result<PathBuf> {
 /// # Errors
 /// If it does not compile.
 pub fn build_release() -> Result<PathBuf> {
-    run(&["build", "--quiet", "--profile", "dist", "--bin", "poolguard"])?;
+    run(&["build", "--quiet", "--release", "--bin", "poolguard"])?;
     let target = metadata()?["target_directory"].as_str().context("cargo names no target directory")?.to_owned();
-    Ok(PathBuf::from(target).join("dist/poolguard"))
+    Ok(PathBuf::from(target).join("release/poolguard"))
 }
 
 /// Builds the programs of the benchmark in a profile, and returns their folder.
