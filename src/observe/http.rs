@@ -31,10 +31,13 @@ pub(super) fn client(
         .connect_timeout(connect)
         .no_proxy()
         .user_agent(concat!("poolguard/", env!("CARGO_PKG_VERSION")));
-    if let Some(path) = ca_file {
-        let roots = reqwest::Certificate::from_pem_bundle(&file(source, path)?).map_err(failed)?;
-        builder = builder.tls_certs_only(roots);
-    }
+    builder = match ca_file {
+        Some(path) => {
+            let roots = reqwest::Certificate::from_pem_bundle(&file(source, path)?).map_err(failed)?;
+            builder.tls_certs_only(roots)
+        }
+        None => builder.tls_certs_merge(public_authorities().map_err(failed)?),
+    };
     if let Some((certificate, key)) = identity {
         let mut pem = file(source, certificate)?;
         pem.push(b'\n');
@@ -42,6 +45,12 @@ pub(super) fn client(
         builder = builder.identity(Identity::from_pem(&pem).map_err(failed)?);
     }
     builder.build().map_err(failed)
+}
+
+/// Whom browsers trust, besides whom the system does: in the image there is no system, and a client that trusts nobody cannot even
+/// be built.
+fn public_authorities() -> Result<Vec<reqwest::Certificate>, reqwest::Error> {
+    webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().map(|der| reqwest::Certificate::from_der(der)).collect()
 }
 
 /// The body of an answer, up to `limit` bytes.

@@ -1,7 +1,7 @@
 //! Runs cargo on this workspace. Never changes what the caller's environment tells cargo.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -46,14 +46,14 @@ pub fn build_release() -> Result<PathBuf> {
     Ok(PathBuf::from(target).join("release/poolguard"))
 }
 
-/// Builds the programs of the benchmark, and returns their folder.
+/// Builds the programs of the benchmark in a profile, and returns their folder.
 ///
 /// # Errors
 /// If they do not compile.
-pub fn build_rig() -> Result<PathBuf> {
-    run(&["build", "--quiet", "--release", "--package", "poolguard-rig", "--bins"])?;
+pub fn build_rig(profile: &str) -> Result<PathBuf> {
+    run(&["build", "--quiet", "--profile", profile, "--package", "poolguard-rig", "--bins"])?;
     let target = metadata()?["target_directory"].as_str().context("cargo names no target directory")?.to_owned();
-    Ok(PathBuf::from(target).join("release"))
+    Ok(PathBuf::from(target).join(profile))
 }
 
 /// A test target that is a file of its own.
@@ -73,13 +73,28 @@ impl TestTarget {
     /// # Errors
     /// If it fails.
     pub fn run(&self, variables: &[(&str, &str)], further: &[&str]) -> Result<()> {
+        run_with(variables, &self.arguments(further))
+    }
+
+    /// How many of its tests have a name that contains one of `filters`, or of all where there is none.
+    ///
+    /// # Errors
+    /// If it does not compile.
+    pub fn count(&self, filters: &[&str]) -> Result<usize> {
+        let listing = self.arguments(&[&["--quiet", "--", "--list", "--format=terse"], filters].concat());
+        let output = cargo().args(&listing).stderr(Stdio::inherit()).output().context("cannot start cargo")?;
+        ensure!(output.status.success(), "`cargo {}` ended with {}", listing.join(" "), output.status);
+        Ok(String::from_utf8_lossy(&output.stdout).lines().filter(|line| line.ends_with(": test")).count())
+    }
+
+    fn arguments<'a>(&'a self, further: &[&'a str]) -> Vec<&'a str> {
         let Self { package, name, features } = self;
         let mut arguments = vec!["test", "--package", package, "--test", name];
         if !features.is_empty() {
             arguments.extend(["--features", features]);
         }
         arguments.extend(further);
-        run_with(variables, &arguments)
+        arguments
     }
 }
 

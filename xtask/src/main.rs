@@ -12,6 +12,7 @@ mod deny;
 mod down;
 mod fuzz;
 mod generate;
+mod image;
 mod kept;
 mod mutants;
 mod record;
@@ -58,6 +59,10 @@ enum Command {
     Down,
     /// Build the programs of the control plane and install conftool, where they are missing
     Build,
+    /// Build the image as it is shipped, into target/image/poolguard.tar: the same sources give the same digest
+    ///
+    /// Wants root, for buildah, which is unpacked below target/. `docker load` and `ctr images import` read the archive.
+    Image,
     /// Write crds/, the chart's copies of it and the configuration's schema anew from the code
     Generate,
     /// Measure poolguard side by side with what else people would use, on the same work
@@ -101,6 +106,9 @@ enum Command {
         /// `tests/controlplane` has a module for each. The first run builds four programs, about six minutes on two cores.
         #[arg(long, value_name = "MINOR", conflicts_with = "fast")]
         kubernetes: Option<String>,
+        /// With `--kubernetes`, only the scenarios whose names contain one of these, such as `outage::`
+        #[arg(value_name = "SCENARIO", requires = "kubernetes")]
+        scenarios: Vec<String>,
     },
 }
 
@@ -111,6 +119,7 @@ fn main() -> ExitCode {
         Command::Up { without_operator } => up::run(!without_operator),
         Command::Down => down::run(),
         Command::Build => build::run(),
+        Command::Image => image::run(),
         Command::Generate => generate::run(),
         Command::Bench(flags) => bench::run(&flags),
         Command::Mutants { files } => mutants::run(&files),
@@ -118,8 +127,8 @@ fn main() -> ExitCode {
         Command::Deny => deny::run(strict),
         Command::Release => release::run(),
         Command::RecordReviews => record::run(),
-        Command::Test { kubernetes: Some(version), .. } => test::against(&version),
-        Command::Test { fast, kubernetes: None } => test::run(fast, strict),
+        Command::Test { kubernetes: Some(version), scenarios, .. } => test::against(&version, &scenarios),
+        Command::Test { fast, kubernetes: None, .. } => test::run(fast, strict),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

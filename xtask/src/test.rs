@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use poolguard_harness::fleet::Fleet;
-use poolguard_harness::{conftool, debian, programs};
+use poolguard_harness::{conftool, debian, node, programs};
 
 use crate::cargo::TestTarget;
 use crate::{cargo, progress};
 
 /// The test target that needs the two datacenters.
 const CLUSTER: &str = "cluster";
+/// The test target that needs a real node.
+const NODE: &str = "node";
 
 /// What became of a tier.
 enum Outcome {
@@ -32,21 +34,24 @@ pub fn run(fast: bool, strict: bool) -> Result<()> {
         vec![("unit".to_owned(), timed(|| cargo::run(&["test", "--quiet", "--workspace", "--lib", "--bins"])))];
     tiers.push(("documentation".to_owned(), timed(|| cargo::run(&["test", "--quiet", "--workspace", "--doc"]))));
     // What only a feature builds takes a minute of its own.
-    let (plain, with_features): (Vec<_>, Vec<_>) =
-        targets.iter().filter(|target| target.name != CLUSTER).partition(|target| target.features.is_empty());
+    let (plain, with_features): (Vec<_>, Vec<_>) = targets
+        .iter()
+        .filter(|target| target.name != CLUSTER && target.name != NODE)
+        .partition(|target| target.features.is_empty());
     let (to_run, left_out) = if fast { (plain, with_features) } else { ([plain, with_features].concat(), Vec::new()) };
     for target in to_run {
         tiers.push((target.name.clone(), timed(|| target.run(&[], &["--quiet"]))));
     }
     if !fast {
-        tiers.push((CLUSTER.to_owned(), cluster(&targets, None)));
+        tiers.push((CLUSTER.to_owned(), cluster(&targets, None, &[])));
+        tiers.push((NODE.to_owned(), real_node(&targets)));
     }
     println!();
     for (name, outcome) in &tiers {
         println!("{name:<16}{}", outcome.told());
     }
     if fast {
-        for name in left_out.iter().map(|target| target.name.as_str()).chain([CLUSTER]) {
+        for name in left_out.iter().map(|target| target.name.as_str()).chain([CLUSTER, NODE]) {
             println!("{name:<16}left out by --fast");
         }
     }
@@ -62,12 +67,13 @@ pub fn run(fast: bool, strict: bool) -> Result<()> {
     bail!("not as it should be: {}", failed.join(", "))
 }
 
-/// Runs only the tier against the datacenters, with another minor version of Kubernetes.
+/// Runs only the tier against the datacenters, with another minor version of Kubernetes; of its scenarios those whose names contain
+/// one of `scenarios`, if there is one.
 ///
 /// # Errors
 /// If it fails or cannot run.
-pub fn against(kubernetes: &str) -> Result<()> {
-    let outcome = cluster(&cargo::test_targets()?, Some(kubernetes));
+pub fn against(kubernetes: &str, scenarios: &[String]) -> Result<()> {
+    let outcome = cluster(&cargo::test_targets()?, Some(kubernetes), scenarios);
     println!("\n{:<16}{}", format!("{CLUSTER} {kubernetes}"), outcome.told());
     match outcome {
         Outcome::Passed(_) => Ok(()),
@@ -75,16 +81,37 @@ pub fn against(kubernetes: &str) -> Result<()> {
     }
 }
 
-/// The tier against the two datacenters.
-fn cluster(targets: &[TestTarget], kubernetes: Option<&str>) -> Outcome {
-    let Some(target) = targets.iter().find(|target| target.name == CLUSTER) else {
-        return Outcome::CannotRun(format!("the workspace has no test target `{CLUSTER}`"));
+/// A tier that builds a control plane, where that can be done.
+fn with_programs<'a>(targets: &'a [TestTarget], name: &str) -> Result<&'a TestTarget, Outcome> {
+    let Some(target) = targets.iter().find(|target| target.name == name) else {
+        return Err(Outcome::CannotRun(format!("the workspace has no test target `{name}`")));
     };
     for (program, argument, use_of) in [("go", "version", "the control plane"), ("python3", "--version", "conftool")] {
         if Command::new(program).arg(argument).output().is_err() {
-            return Outcome::CannotRun(format!("`{program}` is not on the PATH; it builds {use_of}"));
+            return Err(Outcome::CannotRun(format!("`{program}` is not on the PATH; it builds {use_of}")));
         }
     }
+    Ok(target)
+}
+
+/// The tier with a real node. It prints how large the image is and how long things take.
+fn real_node(targets: &[TestTarget]) -> Outcome {
+    let target = match with_programs(targets, NODE) {
+        Ok(target) => target,
+        Err(outcome) => return outcome,
+    };
+    match node::prepare(&progress) {
+        Ok(_) => timed(|| target.run(&[], &["--", "--nocapture"])),
+        Err(error) => Outcome::CannotRun(format!("{error:#}")),
+    }
+}
+
+/// The tier against the two datacenters.
+fn cluster(targets: &[TestTarget], kubernetes: Option<&str>, scenarios: &[String]) -> Outcome {
+    let target = match with_programs(targets, CLUSTER) {
+        Ok(target) => target,
+        Err(outcome) => return outcome,
+    };
     let prepared = match kubernetes {
         Some(version) => {
             programs::build_version(version, &progress).and_then(|_| conftool::install(&progress)).map(drop)
@@ -95,11 +122,15 @@ fn cluster(targets: &[TestTarget], kubernetes: Option<&str>) -> Outcome {
         return Outcome::CannotRun(format!("{error:#}"));
     }
     let version: Vec<(&str, &str)> = kubernetes.map(|version| (programs::VERSION, version)).into_iter().collect();
-    let run = |further: &[&str]| target.run(&version, further);
+    let only: Vec<&str> = scenarios.iter().map(String::as_str).collect();
+    if target.count(&only).is_ok_and(|count| count == 0) {
+        return Outcome::CannotRun(format!("no scenario is named like {}", scenarios.join(" or ")));
+    }
+    let run = |further: &[&str]| target.run(&version, &[&["--"], further, &only[..]].concat());
     match debian::unpack(&progress) {
         Ok(_) => timed(|| run(&[])),
         // Only the scenarios that need gdnsd and Prometheus are left out, and the tier is not called whole.
-        Err(error) => match timed(|| run(&["--", "--skip", "evidence::"])) {
+        Err(error) => match timed(|| run(&["--skip", "evidence::"])) {
             Outcome::Passed(_) => Outcome::CannotRun(format!("passed without gdnsd and Prometheus: {error:#}")),
             outcome => outcome,
         },

@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::command::{Output, run};
+use crate::place::Place;
 
 /// Seconds that clients may hold an answer: short, so that nobody waits for long.
 pub const TTL: u32 = 5;
@@ -63,6 +64,7 @@ pub fn install(progress: &dyn Fn(&str)) -> Result<PathBuf> {
 pub struct Conftool {
     programs: PathBuf,
     folder: PathBuf,
+    place: Place,
     /// Where its etcd listens.
     pub endpoint: String,
 }
@@ -73,6 +75,14 @@ impl Conftool {
     /// # Errors
     /// If the files cannot be written.
     pub fn new(programs: PathBuf, folder: &Path, port: u16) -> Result<Self> {
+        Self::at(programs, folder, port, Place::Loopback)
+    }
+
+    /// The same anywhere.
+    ///
+    /// # Errors
+    /// If the files cannot be written.
+    pub fn at(programs: PathBuf, folder: &Path, port: u16, place: Place) -> Result<Self> {
         let folder = folder.to_path_buf();
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let write = |name: &str, text: String| fs::write(folder.join(name), text).context("cannot configure conftool");
@@ -83,14 +93,15 @@ impl Conftool {
                 folder.join("etcdrc").display()
             ),
         )?;
-        write("etcdrc", format!("host: 127.0.0.1\nport: {port}\nprotocol: http\n"))?;
+        write("etcdrc", format!("host: {}\nport: {port}\nprotocol: http\n", place.address()))?;
         write(
             "schema.yaml",
             "discovery:\n  path: discovery\n  tags: [dnsdisc]\n  schema:\n    pooled: {type: bool, default: false}\n    \
              references: {type: list, default: []}\n    ttl: {type: int, default: 300}\n"
                 .to_owned(),
         )?;
-        Ok(Self { programs, folder, endpoint: format!("http://127.0.0.1:{port}") })
+        let endpoint = format!("http://{}:{port}", place.address());
+        Ok(Self { programs, folder, place, endpoint })
     }
 
     /// The same conftool, which reaches its etcd at another port.
@@ -98,7 +109,7 @@ impl Conftool {
     /// # Errors
     /// If its files cannot be written.
     pub fn through(&self, port: u16) -> Result<Self> {
-        Self::new(self.programs.clone(), &self.folder.join(format!("through-{port}")), port)
+        Self::at(self.programs.clone(), &self.folder.join(format!("through-{port}")), port, self.place.clone())
     }
 
     /// Makes records, for both datacenters, depooled.
@@ -184,7 +195,7 @@ impl Conftool {
     }
 
     fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.programs.join(program));
+        let mut command = self.place.enter(Command::new(self.programs.join(program)));
         command
             .env("HOME", &self.folder)
             .env_remove("HTTP_PROXY")

@@ -1,4 +1,5 @@
-//! One datacenter: a real control plane with nodes that kwok plays, and the programs that people reach it with.
+//! One datacenter: a real control plane, nodes that kwok plays unless its place has a real one, and the programs that people
+//! reach it with.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::command::{Output, run};
 use crate::pki::{Authority, Credential, Subject, kubeconfig, token_keys};
+use crate::place::Place;
 use crate::ports::Ports;
 use crate::programs::Programs;
 use crate::run::Run;
@@ -22,6 +24,9 @@ const AUDIT: &str = include_str!("../manifests/audit.yaml");
 
 /// What scales to zero is refused while it serves, so it has to be possible.
 const GATES: &str = "--feature-gates=HPAScaleToZero=true";
+
+/// The address of the Service `kubernetes`: the first one of the range.
+const SERVICE_ADDRESS: &str = "10.0.0.1";
 
 /// How long a control plane may take to come up on a loaded machine.
 const START: Duration = Duration::from_secs(60);
@@ -80,6 +85,7 @@ pub struct Datacenter {
     pub server: String,
     programs: Programs,
     run: Arc<Run>,
+    place: Place,
 }
 
 impl Datacenter {
@@ -102,17 +108,36 @@ impl Datacenter {
         ports: DatacenterPorts,
         controllers: Controllers,
     ) -> Result<Self> {
+        Self::start_at(run, programs, name, ports, controllers, Place::Loopback)
+    }
+
+    /// The same anywhere. Where the place has a real node, nobody plays one.
+    ///
+    /// # Errors
+    /// If a process ends or does not come up, with the end of its log.
+    pub fn start_at(
+        run: Arc<Run>,
+        programs: &Programs,
+        name: &str,
+        ports: DatacenterPorts,
+        controllers: Controllers,
+        place: Place,
+    ) -> Result<Self> {
         let folder = run.subfolder(name)?;
-        let server = format!("https://127.0.0.1:{}", ports.api);
-        let this = Self { name: name.to_owned(), folder, server, programs: programs.clone(), run };
+        let server = format!("https://{}:{}", place.address(), ports.api);
+        let this = Self { name: name.to_owned(), folder, server, programs: programs.clone(), run, place };
         this.control_plane(ports, controllers).with_context(|| format!("cannot start the control plane of {name}"))?;
+        if !this.place.is_enclosed() && controllers != Controllers::None {
+            this.play_nodes()?;
+        }
         Ok(this)
     }
 
     fn control_plane(&self, ports: DatacenterPorts, controllers: Controllers) -> Result<()> {
         let pki = self.folder.join("pki");
         let authority = Authority::new(pki.clone(), "datacenter")?;
-        let serving = authority.sign("apiserver", Subject::Server(&["kubernetes", "kubernetes.default.svc"]))?;
+        let hosts = ["kubernetes", "kubernetes.default.svc", self.place.address(), SERVICE_ADDRESS];
+        let serving = authority.sign("apiserver", Subject::Server(&hosts))?;
         let tokens = token_keys(&pki)?;
         for (file, user, groups) in [
             ("kubeconfig", "admin", &["system:masters"] as &[&str]),
@@ -121,6 +146,8 @@ impl Datacenter {
             ("controller-manager.kubeconfig", "system:kube-controller-manager", &[]),
             ("scheduler.kubeconfig", "system:kube-scheduler", &[]),
             ("kwok.kubeconfig", "system:node:kwok", &["system:nodes"]),
+            ("kubelet.kubeconfig", "system:node:node-a", &["system:nodes"]),
+            ("proxy.kubeconfig", "system:kube-proxy", &[]),
         ] {
             let (certificate, key) = authority.sign(file, Subject::User(user, groups))?;
             let credential = Credential::Certificate(certificate, key);
@@ -140,22 +167,34 @@ impl Datacenter {
         })?;
         let policy = self.folder.join("audit-policy.yaml");
         fs::write(&policy, AUDIT).context("cannot write the audit policy")?;
+        let to_kubelet = authority.sign("kubelet-client", Subject::User("kube-apiserver", &["system:masters"]))?;
         let api_pid = self.spawn("kube-apiserver", |command| {
             command
                 .arg(format!("--etcd-servers={etcd}"))
                 .arg(format!("--audit-policy-file={}", policy.display()))
                 .arg(format!("--audit-log-path={}", self.audit_log().display()))
                 .arg(GATES)
-                .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
+                .arg(format!("--bind-address={}", self.place.address()))
+                .arg(format!("--advertise-address={}", self.place.address()))
                 .arg(format!("--secure-port={}", ports.api))
                 .arg(format!("--tls-cert-file={}", serving.0.display()))
                 .arg(format!("--tls-private-key-file={}", serving.1.display()))
                 .arg(format!("--client-ca-file={}", authority.file().display()))
-                .args(["--authorization-mode=RBAC", "--service-cluster-ip-range=10.0.0.0/16"])
-                .args(["--endpoint-reconciler-type=none", "--feature-gates=HPAScaleToZero=true", "--profiling=false"])
+                .args(["--service-cluster-ip-range=10.0.0.0/16", "--profiling=false"])
                 .arg("--service-account-issuer=https://kubernetes.default.svc")
                 .arg(format!("--service-account-signing-key-file={}", tokens.0.display()))
                 .arg(format!("--service-account-key-file={}", tokens.1.display()));
+            if self.place.is_enclosed() {
+                // Pods reach it by its Service, and its node is held to what is its own.
+                command
+                    .args(["--endpoint-reconciler-type=lease", "--authorization-mode=Node,RBAC"])
+                    .arg("--enable-admission-plugins=NodeRestriction")
+                    .arg("--kubelet-preferred-address-types=InternalIP")
+                    .arg(format!("--kubelet-client-certificate={}", to_kubelet.0.display()))
+                    .arg(format!("--kubelet-client-key={}", to_kubelet.1.display()));
+            } else {
+                command.args(["--endpoint-reconciler-type=none", "--authorization-mode=RBAC"]);
+            }
         })?;
         wait_for(&format!("the API server of {}", self.name), START, || {
             self.ensure_running(etcd_pid, "etcd")?;
@@ -166,27 +205,31 @@ impl Datacenter {
         if controllers == Controllers::None {
             return Ok(());
         }
-        self.apply(CLUSTER)?;
         if controllers == Controllers::AsOne {
             self.apply(AS_ONE)?;
         }
-        let own = |file: &str| format!("--kubeconfig={}", self.folder.join(file).display());
         self.spawn("kube-controller-manager", |command| {
             command
-                .arg(own("controller-manager.kubeconfig"))
+                .arg(self.own("controller-manager.kubeconfig"))
                 .arg(format!("--use-service-account-credentials={}", controllers == Controllers::Apart))
                 .args(["--secure-port=0", "--leader-elect=false", GATES])
                 .arg(format!("--service-account-private-key-file={}", tokens.0.display()))
                 .arg(format!("--root-ca-file={}", authority.file().display()));
         })?;
         self.spawn("kube-scheduler", |command| {
-            command.arg(own("scheduler.kubeconfig")).args(["--secure-port=0", "--leader-elect=false"]);
+            command.arg(self.own("scheduler.kubeconfig")).args(["--secure-port=0", "--leader-elect=false"]);
         })?;
+        Ok(())
+    }
+
+    /// Starts kwok, and waits until its nodes are ready.
+    fn play_nodes(&self) -> Result<()> {
+        self.apply(CLUSTER)?;
         let stages = self.folder.join("kwok.yaml");
         fs::write(&stages, STAGES).context("cannot write kwok's stages")?;
         let kwok = self.spawn("kwok", |command| {
             command
-                .arg(own("kwok.kubeconfig"))
+                .arg(self.own("kwok.kubeconfig"))
                 .arg(format!("--config={}", stages.display()))
                 .args(["--manage-all-nodes=false", "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake"])
                 .args(["--node-ip=10.0.0.1", "--node-lease-duration-seconds=40"]);
@@ -205,15 +248,21 @@ impl Datacenter {
         })
     }
 
-    fn spawn(&self, program: &str, arguments: impl FnOnce(&mut Command)) -> Result<u32> {
-        let mut command = Command::new(self.programs.path(program));
+    /// The flag that makes a program somebody of this datacenter.
+    fn own(&self, file: &str) -> String {
+        format!("--kubeconfig={}", self.folder.join(file).display())
+    }
+
+    /// Starts a program of this datacenter where it is. Returns its pid.
+    pub(crate) fn spawn(&self, program: &str, arguments: impl FnOnce(&mut Command)) -> Result<u32> {
+        let mut command = self.place.command(&self.programs.path(program), &self.folder);
         command.current_dir(&self.folder);
-        isolate(&mut command, &self.folder);
         arguments(&mut command);
         self.run.start(&self.log(program), &mut command)
     }
 
-    fn ensure_running(&self, pid: u32, program: &str) -> Result<()> {
+    /// Says that a program has ended which this datacenter started.
+    pub(crate) fn ensure_running(&self, pid: u32, program: &str) -> Result<()> {
         self.run.ensure_running(pid, &self.log(program))
     }
 
@@ -264,8 +313,7 @@ impl Datacenter {
 
     /// A command that reaches this datacenter as somebody.
     pub fn command(&self, who: Who, program: &str) -> Command {
-        let mut command = Command::new(self.programs.path(program));
-        isolate(&mut command, &self.folder);
+        let mut command = self.place.command(&self.programs.path(program), &self.folder);
         command.env("KUBECONFIG", self.kubeconfig(who));
         command
     }
@@ -273,8 +321,7 @@ impl Datacenter {
     /// A command line for bash, as somebody, with the programs of the control plane on the PATH.
     pub fn shell(&self, who: Who, script: &str) -> Command {
         // Whatever hangs is ended, and told.
-        let mut command = Command::new("timeout");
-        isolate(&mut command, &self.folder);
+        let mut command = self.place.command(Path::new("timeout"), &self.folder);
         let path = std::env::var("PATH").unwrap_or_default();
         command
             .env("PATH", format!("{}:{path}", self.programs.folder().display()))
@@ -342,15 +389,4 @@ impl Datacenter {
         all.extend(arguments);
         Ok(serde_json::from_str(&self.kubectl(&all)?.success()?)?)
     }
-}
-
-/// Keeps what somebody has set up for their own clusters away from a program, and what it writes inside the run.
-fn isolate(command: &mut Command, folder: &Path) {
-    for (name, _) in std::env::vars_os() {
-        let foreign = ["KUBE", "HELM_", "ETCD", "KWOK_", "XDG_"];
-        if name.to_str().is_some_and(|name| foreign.iter().any(|prefix| name.starts_with(prefix))) {
-            command.env_remove(name);
-        }
-    }
-    command.env("HOME", folder).env("TMPDIR", folder);
 }

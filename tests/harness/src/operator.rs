@@ -134,6 +134,15 @@ fn certificate(datacenter: &Datacenter, truth: &Truth, folder: &Path) -> Result<
     Ok((BASE64.encode(&authority.pem), None))
 }
 
+/// The sum of a metric's samples, in an exposition, whose labels contain all of `labels`.
+pub(crate) fn sum(exposition: &str, name: &str, labels: &[&str]) -> f64 {
+    let ours = exposition.lines().filter(|line| {
+        line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+            && labels.iter().all(|label| line.contains(label))
+    });
+    ours.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+}
+
 /// The processes.
 pub const PROCESSES: [&str; 2] = ["webhook", "controller"];
 
@@ -362,11 +371,7 @@ impl Operator {
     pub fn metric(&self, process: &str, name: &str, labels: &[&str]) -> Result<f64> {
         let answer = get(self.metrics_port(process), "/metrics")?;
         ensure!(answer.status == 200, "metrics answered {}", answer.status);
-        let ours = answer.body.lines().filter(|line| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
-                && labels.iter().all(|label| line.contains(label))
-        });
-        Ok(ours.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum())
+        Ok(sum(&answer.body, name, labels))
     }
 
     /// How many requests about a namespace's services the webhook has refused; dry runs are not counted.

@@ -129,6 +129,12 @@ const PEERS: [Program; 3] = [
     },
 ];
 
+/// What a real node needs besides.
+const OF_A_NODE: [Program; 2] = [
+    Program { name: "kubelet", package: "k8s.io/kubernetes/cmd/kubelet", seconds: 30, ..KUBERNETES },
+    Program { name: "kube-proxy", package: "k8s.io/kubernetes/cmd/kube-proxy", seconds: 10, ..KUBERNETES },
+];
+
 /// The Go modules that pin the programs of a control plane.
 const CONTROL_PLANE: &str = "tests/controlplane";
 
@@ -198,6 +204,15 @@ pub fn build_peer(name: &str, progress: &dyn Fn(&str)) -> Result<PathBuf> {
     let _lock = lock(&programs)?;
     build_missing(1, &[peer], &programs, progress)?;
     Ok(programs.path(name))
+}
+
+/// The same as [`build`], also for the programs of a node.
+///
+/// # Errors
+/// If Go is missing or a build fails.
+pub fn build_for_node(progress: &dyn Fn(&str)) -> Result<Programs> {
+    build_all(&PROGRAMS, None, progress)?;
+    build_all(&OF_A_NODE, None, progress)
 }
 
 fn build_all(all: &[Program], version: Option<String>, progress: &dyn Fn(&str)) -> Result<Programs> {
@@ -367,7 +382,7 @@ mod tests {
 
     #[test]
     fn every_program_is_pinned_by_the_module_that_builds_it() {
-        for program in &PROGRAMS {
+        for program in PROGRAMS.iter().chain(&OF_A_NODE) {
             assert!(pinned(program, &programs(None)).expect("a pin").starts_with('v'), "{}", program.name);
         }
         for peer in &PEERS {

@@ -114,6 +114,14 @@ impl Run {
         Ok(folder)
     }
 
+    /// What `sh` does once the processes have ended, in whatever way the owner did: for what the kernel keeps outside the folder.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn after(&self, script: &str) -> Result<()> {
+        fs::write(self.folder.join("after"), script).context("cannot write what is done after the run")
+    }
+
     /// Starts a process in a group of its own, with a log named `name`. Returns its pid.
     ///
     /// # Errors

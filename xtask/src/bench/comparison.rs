@@ -60,7 +60,7 @@ enum Part {
 pub fn run(flags: &Flags) -> Result<()> {
     let start = Instant::now();
     let programs = programs::build(&progress)?;
-    let rig = Rig::build()?;
+    let rig = Rig::build(if flags.binary.is_some() { "release" } else { "dist" })?;
     let mut poolguard = Poolguard::new(flags.binary.clone());
     poolguard.build()?;
     let wanted = |part| flags.part.is_empty() || flags.part.contains(&part);

@@ -128,6 +128,9 @@ impl Running {
     /// # Errors
     /// If a process cannot be ended.
     pub fn stop(self, run: &Run) -> Result<()> {
-        self.pids.iter().try_for_each(|pid| run.end(*pid, false))
+        let Self { pids, held, .. } = self;
+        pids.iter().try_for_each(|pid| run.end(*pid, false))?;
+        drop(held);
+        Ok(())
     }
 }

@@ -18,12 +18,12 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// Builds them.
+    /// Builds them in a profile: the floor in that of what it is compared with.
     ///
     /// # Errors
     /// If they do not compile.
-    pub fn build() -> Result<Self> {
-        let folder = cargo::build_rig()?;
+    pub fn build(profile: &str) -> Result<Self> {
+        let folder = cargo::build_rig(profile)?;
         Ok(Self { load: folder.join("load"), floor: folder.join("floor") })
     }
 

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use poolguard_harness::image;
 use poolguard_harness::operator::{Operator, Truth};
 use serde_json::{Value, json};
 
 use super::contestant::{Contestant, Running, Setting};
-use crate::{cargo, progress};
+use crate::progress;
 
 /// It.
 #[derive(Debug, Clone)]
@@ -42,10 +43,7 @@ impl Contestant for Poolguard {
         }
         self.program = match &self.other {
             Some(program) => program.canonicalize().with_context(|| format!("no program {}", program.display()))?,
-            None => {
-                progress("Building poolguard as it is shipped");
-                cargo::build_release()?
-            }
+            None => image::program(&progress)?,
         };
         Ok(())
     }

@@ -226,12 +226,13 @@ impl Straight<'_> {
     /// # Errors
     /// If it does not start.
     pub fn start<'b>(&self, world: &World, contestant: &'b dyn Contestant) -> Result<Entry<'b>> {
-        let running = cores::on_the_servers(|| contestant.start(&world.setting()))
+        let setting = world.setting();
+        let running = cores::on_the_servers(|| contestant.start(&setting))
             .with_context(|| format!("cannot start {}", contestant.name()))?;
         let folder = world.datacenter.run().subfolder(contestant.name())?;
         let file = folder.join("last.jsonl");
-        let entry = Entry { contestant, running, services: world.services, folder };
-        reviews::write_last(&file, world.services)?;
+        let entry = Entry { contestant, running, services: setting.services, folder };
+        reviews::write_last(&file, setting.services)?;
         wait_for(&format!("{} to know all services", contestant.name()), SETTLE, || {
             let plan = Plan { seconds: 0.05, warmup: 0.0, connections: 1, ..plan(&entry, &file, Verdict::Refused) };
             let outcome = self.rig.send(&plan)?;
