@@ -153,12 +153,12 @@ impl Run {
     /// The pid of the process that was started last under this name.
     pub fn pid(&self, name: &str) -> Option<u32> {
         let list = fs::read_to_string(self.folder.join("processes")).ok()?;
-        let pids = list.lines().filter_map(|line| {
+        let mut pids = list.lines().filter_map(|line| {
             let mut words = line.splitn(3, ' ');
             let pid = words.next()?.parse().ok()?;
             (words.nth(1)? == name).then_some(pid)
         });
-        pids.last()
+        pids.next_back()
     }
 
     /// Says with what status a process has ended that this run started, with the end of its log.
