@@ -80,7 +80,9 @@ fn metrics_are_registered_only_as_sets_that_the_documentation_lists() {
 
 #[test]
 fn every_dependency_says_what_it_is_for() {
-    for manifest in ["Cargo.toml", "policy/Cargo.toml", "tests/harness/Cargo.toml", "xtask/Cargo.toml", "xtask/rig/Cargo.toml"] {
+    for manifest in
+        ["Cargo.toml", "policy/Cargo.toml", "tests/harness/Cargo.toml", "xtask/Cargo.toml", "xtask/rig/Cargo.toml"]
+    {
         let text = read(&root().join(manifest));
         let mut dependencies = false;
         let mut before = "";

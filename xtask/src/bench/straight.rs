@@ -211,7 +211,10 @@ impl Straight<'_> {
                 let named = |name: &str| Some(&all[entries.iter().position(|entry| entry.contestant.name() == name)?]);
                 let others = [named("floor"), named("poolguard")];
                 for (entry, measured) in entries.iter().zip(&all) {
-                    rows.push(row(case, entry, measured, others)?);
+                    match row(case, entry, measured, others)? {
+                        Some(row) => rows.push(row),
+                        None => progress(&format!("    {} answered nothing in time", entry.contestant.name())),
+                    }
                 }
             }
             for entry in entries {
@@ -328,17 +331,25 @@ fn plan(entry: &Entry<'_>, reviews: &Path, right: Verdict) -> Plan {
     }
 }
 
-fn row(case: Case, entry: &Entry<'_>, measured: &Measured, [floor, poolguard]: [Option<&Measured>; 2]) -> Result<Row> {
+fn row(
+    case: Case,
+    entry: &Entry<'_>,
+    measured: &Measured,
+    [floor, poolguard]: [Option<&Measured>; 2],
+) -> Result<Option<Row>> {
     let list = |outcomes: &[Outcome], figure: fn(&Outcome) -> f64| outcomes.iter().map(figure).collect::<Vec<f64>>();
-    let spread = |outcomes: &[Outcome], figure| Spread::of(list(outcomes, figure)).context("nothing was answered");
     let even = &measured.even;
     let fastest = &measured.fastest;
+    if even.iter().chain(fastest).any(|outcome| outcome.answers == 0) {
+        return Ok(None);
+    }
+    let spread = |outcomes: &[Outcome], figure| Spread::of(list(outcomes, figure)).context("nothing was answered");
     let beside_even =
         |other: Option<&Measured>, figure| Spread::ratio(&list(even, figure), &list(&other?.even, figure));
     // At another rate, latencies are of another thing.
     let as_fast = floor.filter(|floor| floor.rate == measured.rate);
     let (resident, _) = memory(&entry.running.pids)?;
-    Ok(Row {
+    Ok(Some(Row {
         services: entry.services.count,
         layout: entry.services.layout.to_string(),
         case: case.name(),
@@ -360,7 +371,7 @@ fn row(case: Case, entry: &Entry<'_>, measured: &Measured, [floor, poolguard]: [
         wrong: even.iter().map(|outcome| outcome.wrong + outcome.lost).sum::<u64>()
             + fastest.iter().map(|outcome| outcome.wrong).sum::<u64>(),
         complaint: even.iter().chain(fastest).find_map(|outcome| outcome.complaint.clone()),
-    })
+    }))
 }
 
 /// CPU seconds of the server for 1,000 reviews.
