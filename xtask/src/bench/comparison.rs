@@ -20,6 +20,7 @@ use crate::progress;
 
 /// What is compared, and how long.
 #[derive(Args)]
+#[group(id = "comparison")]
 pub struct Flags {
     /// Only what is needed for a first look, in less than five minutes
     #[arg(long)]
