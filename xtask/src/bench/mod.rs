@@ -28,7 +28,6 @@ use clap::{Args, Subcommand};
 /// What is measured.
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
-#[group(skip)]
 pub struct Flags {
     #[command(subcommand)]
     what: Option<What>,
