@@ -42,7 +42,7 @@ fn rustls_has_one_provider_and_no_other_tls_is_in_the_tree() {
 
 #[test]
 fn every_module_begins_with_what_it_is_for() {
-    for folder in ["src", "policy/src", "tests/harness/src", "xtask/src"] {
+    for folder in ["src", "policy/src", "tests/harness/src", "xtask/src", "xtask/rig/src"] {
         for path in sources(folder) {
             assert!(read(&path).starts_with("//! "), "{} does not", path.display());
         }
@@ -80,7 +80,9 @@ fn metrics_are_registered_only_as_sets_that_the_documentation_lists() {
 
 #[test]
 fn every_dependency_says_what_it_is_for() {
-    for manifest in ["Cargo.toml", "policy/Cargo.toml", "tests/harness/Cargo.toml", "xtask/Cargo.toml"] {
+    for manifest in
+        ["Cargo.toml", "policy/Cargo.toml", "tests/harness/Cargo.toml", "xtask/Cargo.toml", "xtask/rig/Cargo.toml"]
+    {
         let text = read(&root().join(manifest));
         let mut dependencies = false;
         let mut before = "";

@@ -46,6 +46,16 @@ pub fn build_release() -> Result<PathBuf> {
     Ok(PathBuf::from(target).join("release/poolguard"))
 }
 
+/// Builds the programs of the benchmark in a profile, and returns their folder.
+///
+/// # Errors
+/// If they do not compile.
+pub fn build_rig(profile: &str) -> Result<PathBuf> {
+    run(&["build", "--quiet", "--profile", profile, "--package", "poolguard-rig", "--bins"])?;
+    let target = metadata()?["target_directory"].as_str().context("cargo names no target directory")?.to_owned();
+    Ok(PathBuf::from(target).join(profile))
+}
+
 /// A test target that is a file of its own.
 #[derive(Debug, Clone)]
 pub struct TestTarget {

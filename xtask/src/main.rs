@@ -65,11 +65,10 @@ enum Command {
     Image,
     /// Write crds/, the chart's copies of it and the configuration's schema anew from the code
     Generate,
-    /// Measure: what to measure is the next word
-    Bench {
-        #[command(subcommand)]
-        what: bench::What,
-    },
+    /// Measure poolguard side by side with what else people would use, on the same work
+    ///
+    /// Prints tables, and writes them and a chart into target/bench. Takes a few minutes, once everything is built.
+    Bench(bench::Flags),
     /// Change the policy in every way that cargo-mutants knows, and fail if no test notices
     ///
     /// Takes hours on two cores. With all files, the result is written into docs/correctness.md.
@@ -125,7 +124,7 @@ fn main() -> ExitCode {
         Command::Build => build::run(),
         Command::Image => image::run(),
         Command::Generate => generate::run(),
-        Command::Bench { what } => bench::run(&what),
+        Command::Bench(flags) => bench::run(&flags),
         Command::Mutants { files, go_on } => mutants::run(&files, go_on),
         Command::Fuzz { seconds } => fuzz::run(seconds),
         Command::Deny => deny::run(strict),
@@ -146,4 +145,16 @@ fn main() -> ExitCode {
 /// Tells whoever waits what is going on.
 fn progress(line: &str) {
     eprintln!("{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
 }

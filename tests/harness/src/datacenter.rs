@@ -50,6 +50,8 @@ pub enum Controllers {
     Apart,
     /// All as `system:kube-controller-manager`.
     AsOne,
+    /// There are none, nor a scheduler, nor nodes: what is written stays as it was written.
+    None,
 }
 
 /// The ports of a datacenter.
@@ -130,7 +132,7 @@ impl Datacenter {
         let api = Mutex::default();
         let this = Self { name: name.to_owned(), folder, server, ports, programs: programs.clone(), run, place, api };
         this.control_plane(ports, controllers).with_context(|| format!("cannot start the control plane of {name}"))?;
-        if !this.place.is_enclosed() {
+        if !this.place.is_enclosed() && controllers != Controllers::None {
             this.play_nodes()?;
         }
         Ok(this)
@@ -204,7 +206,9 @@ impl Datacenter {
         self.ensure_running(etcd_pid, "etcd")?;
         *self.api.lock().unwrap_or_else(PoisonError::into_inner) = (0, arguments);
         self.start_api().with_context(|| self.run.log_tail(&self.log("etcd")))?;
-        self.apply(CLUSTER)?;
+        if controllers == Controllers::None {
+            return Ok(());
+        }
         if controllers == Controllers::AsOne {
             self.apply(AS_ONE)?;
         }

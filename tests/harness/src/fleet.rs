@@ -1,11 +1,11 @@
 //! Both datacenters and conftool's etcd.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::conftool::{self, Conftool};
 use crate::datacenter::{Datacenter, DatacenterPorts};
@@ -72,17 +72,7 @@ impl Fleet {
         let (client, peer) = (ports.take()?, ports.take()?);
         let folder = run.subfolder("conftool")?;
         let conftool = Conftool::new(confctl, &folder, client)?;
-        let conftool_etcd = run.start(
-            "conftool-etcd",
-            Command::new(programs.path("etcd"))
-                .arg(format!("--data-dir={}", folder.join("etcd").display()))
-                .args(["--enable-v2", "--unsafe-no-fsync", "--log-level=warn"])
-                .arg(format!("--listen-client-urls={}", conftool.endpoint))
-                .arg(format!("--advertise-client-urls={}", conftool.endpoint))
-                .arg(format!("--listen-peer-urls=http://127.0.0.1:{peer}"))
-                .arg(format!("--initial-advertise-peer-urls=http://127.0.0.1:{peer}"))
-                .arg(format!("--initial-cluster=default=http://127.0.0.1:{peer}")),
-        )?;
+        let conftool_etcd = conftool_etcd(&run, programs, &conftool, &folder, peer)?;
         let (eqiad, codfw) = std::thread::scope(|scope| {
             let start = |name, ports| {
                 let run = Arc::clone(&run);
@@ -113,12 +103,30 @@ impl Fleet {
     }
 }
 
+/// Starts conftool's etcd, with its data in this folder.
+///
+/// # Errors
+/// If it cannot be started.
+pub fn conftool_etcd(run: &Run, programs: &Programs, conftool: &Conftool, folder: &Path, peer: u16) -> Result<u32> {
+    run.start(
+        "conftool-etcd",
+        Command::new(programs.path("etcd"))
+            .arg(format!("--data-dir={}", folder.join("etcd").display()))
+            .args(["--enable-v2", "--unsafe-no-fsync", "--log-level=warn"])
+            .arg(format!("--listen-client-urls={}", conftool.endpoint))
+            .arg(format!("--advertise-client-urls={}", conftool.endpoint))
+            .arg(format!("--listen-peer-urls=http://127.0.0.1:{peer}"))
+            .arg(format!("--initial-advertise-peer-urls=http://127.0.0.1:{peer}"))
+            .arg(format!("--initial-cluster=default=http://127.0.0.1:{peer}")),
+    )
+}
+
 /// Makes a datacenter know HTTPRoutes.
 ///
 /// # Errors
 /// If their definition cannot be downloaded or applied.
 pub fn routes(datacenter: &Datacenter) -> Result<()> {
-    let module = module("gateway-api", "sigs.k8s.io/gateway-api")?;
+    let module = programs::module("tests/controlplane/gateway-api", "sigs.k8s.io/gateway-api")?;
     datacenter.apply_file(&module.join("config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"))
 }
 
@@ -141,19 +149,8 @@ pub fn optional(datacenter: &Datacenter) -> Result<()> {
                 .map(|file| format!("deploy/crds/{file}")),
         ),
     ] {
-        let module = module(folder, path)?;
+        let module = programs::module(&format!("tests/controlplane/{folder}"), path)?;
         files.iter().try_for_each(|file| datacenter.apply_file(&module.join(file)))?;
     }
     Ok(())
-}
-
-/// Where a Go module is that a folder of `tests/controlplane` pins: it holds CustomResourceDefinitions.
-fn module(folder: &str, module: &str) -> Result<PathBuf> {
-    let folder = crate::root().join("tests/controlplane").join(folder);
-    let go = |arguments: &[&str]| {
-        crate::command::run(Command::new("go").current_dir(&folder).env("GOTOOLCHAIN", "local").args(arguments))?
-            .success()
-    };
-    go(&["mod", "download", module]).with_context(|| format!("cannot download {module}"))?;
-    Ok(PathBuf::from(go(&["list", "-m", "-f", "{{.Dir}}", module])?.trim()))
 }

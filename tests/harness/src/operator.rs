@@ -180,6 +180,25 @@ impl Operator {
     /// # Errors
     /// If the chart cannot be installed or a process does not become ready.
     pub fn install_by(datacenter: &Datacenter, truth: &Truth, binary: &Path, chart: &Path) -> Result<Self> {
+        let this = Self::prepare_by(datacenter, truth, binary, chart)?;
+        for process in PROCESSES {
+            this.start(datacenter, process)?;
+        }
+        for process in PROCESSES {
+            this.ready(datacenter, process)?;
+        }
+        Ok(this)
+    }
+
+    /// Installs the chart and configures the processes, and starts none.
+    ///
+    /// # Errors
+    /// If the chart cannot be installed.
+    pub fn prepare(datacenter: &Datacenter, truth: &Truth, binary: &Path) -> Result<Self> {
+        Self::prepare_by(datacenter, truth, binary, &chart::folder())
+    }
+
+    fn prepare_by(datacenter: &Datacenter, truth: &Truth, binary: &Path, chart: &Path) -> Result<Self> {
         let folder = datacenter.run().subfolder(&format!("{}/operator", datacenter.name))?;
         let mut held = Ports::new();
         let ports = OperatorPorts {
@@ -236,13 +255,12 @@ impl Operator {
         for process in PROCESSES {
             this.configure(datacenter, process, truth)?;
         }
-        for process in PROCESSES {
-            this.start(datacenter, process)?;
-        }
-        for process in PROCESSES {
-            this.ready(datacenter, process)?;
-        }
         Ok(this)
+    }
+
+    /// Where its configuration is, `<process>.yaml`, and its certificate with its authority, `tls/ca.crt`.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     fn url(&self) -> String {

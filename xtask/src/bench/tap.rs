@@ -1,4 +1,4 @@
-//! Between confctl and its etcd: passes everything on, and notes when a write went through.
+//! Between somebody and conftool's etcd: passes everything on, and notes what is asked and when.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -8,11 +8,22 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+/// A request that went through.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// When.
+    pub at: Instant,
+    /// Its method and target: `GET /v2/keys/…`.
+    pub line: String,
+}
+
+type Requests = Arc<Mutex<Vec<Asked>>>;
+
 /// A tap.
 pub struct Tap {
-    /// Where confctl finds its etcd.
+    /// Where etcd is found.
     pub port: u16,
-    written: Arc<Mutex<Option<Instant>>>,
+    requests: Requests,
 }
 
 impl Tap {
@@ -21,32 +32,42 @@ impl Tap {
     /// # Errors
     /// If there is no port.
     pub fn start(etcd: &str) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").context("no port for confctl")?;
-        let port = listener.local_addr().context("no port for confctl")?.port();
-        let written = Arc::new(Mutex::new(None));
-        let (own, etcd) = (Arc::clone(&written), etcd.to_owned());
+        let listener = TcpListener::bind("127.0.0.1:0").context("no port for a tap")?;
+        let port = listener.local_addr().context("no port for a tap")?.port();
+        let requests = Requests::default();
+        let (own, etcd) = (Arc::clone(&requests), etcd.to_owned());
         thread::spawn(move || {
-            for confctl in listener.incoming().flatten() {
+            for client in listener.incoming().flatten() {
                 let Ok(etcd) = TcpStream::connect(&etcd) else { continue };
-                let written = Arc::clone(&own);
-                if let (Ok(from), Ok(to)) = (etcd.try_clone(), confctl.try_clone()) {
+                // Who waits for an answer before the next question must not wait for ours.
+                let _ = etcd.set_nodelay(true).and_then(|()| client.set_nodelay(true));
+                let requests = Arc::clone(&own);
+                if let (Ok(from), Ok(to)) = (etcd.try_clone(), client.try_clone()) {
                     thread::spawn(move || pass(from, to, |_| {}));
-                    thread::spawn(move || {
-                        pass(confctl, etcd, |chunk| {
-                            if chunk.starts_with(b"PUT ") {
-                                *written.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-                            }
-                        });
-                    });
+                    thread::spawn(move || pass(client, etcd, |chunk| note(&requests, chunk)));
                 }
             }
         });
-        Ok(Self { port, written })
+        Ok(Self { port, requests })
     }
 
-    /// When the last write went through; it is told once.
+    /// What went through; each is told once.
+    pub fn requests(&self) -> Vec<Asked> {
+        std::mem::take(&mut self.requests.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// When the last write went through; what went through before is told no more.
     pub fn written(&self) -> Option<Instant> {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.requests().into_iter().rev().find(|asked| asked.line.starts_with("PUT ")).map(|asked| asked.at)
+    }
+}
+
+/// Nobody sends a question before the last one is answered: each begins a chunk.
+fn note(requests: &Requests, chunk: &[u8]) {
+    let end = chunk.windows(6).position(|window| window == b" HTTP/");
+    if let Some(line) = end.and_then(|end| std::str::from_utf8(&chunk[..end]).ok()) {
+        let asked = Asked { at: Instant::now(), line: line.to_owned() };
+        requests.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
     }
 }
 
