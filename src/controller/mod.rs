@@ -109,6 +109,11 @@ pub async fn run(env: Environment, config: Arc<Config>, sources: Arc<Sources>) -
         if let Some(acquired) = acquired {
             break (leading, task, acquired);
         }
+        // Two managers of one process would release what the other one holds.
+        drop(leading);
+        if tokio::time::timeout(PAUSE * 5, task).await.is_err() {
+            tracing::debug!(lease = name, "whoever waited for it has not ended yet");
+        }
     };
     let ended = if acquired {
         tracing::info!(lease = name, "acting");

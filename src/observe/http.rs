@@ -8,6 +8,7 @@ use poolguard_policy::evidence::Why;
 use reqwest::{Identity, Response};
 
 use super::{Bad, SourcesError};
+use crate::runtime::authorities;
 
 /// A file of a source's configuration.
 pub(super) fn file(source: &str, path: &Path) -> Result<Vec<u8>, SourcesError> {
@@ -36,7 +37,7 @@ pub(super) fn client(
             let roots = reqwest::Certificate::from_pem_bundle(&file(source, path)?).map_err(failed)?;
             builder.tls_certs_only(roots)
         }
-        None => builder.tls_certs_merge(public_authorities().map_err(failed)?),
+        None => builder.tls_certs_merge(authorities::public().map_err(failed)?),
     };
     if let Some((certificate, key)) = identity {
         let mut pem = file(source, certificate)?;
@@ -45,12 +46,6 @@ pub(super) fn client(
         builder = builder.identity(Identity::from_pem(&pem).map_err(failed)?);
     }
     builder.build().map_err(failed)
-}
-
-/// Whom browsers trust, besides whom the system does: in the image there is no system, and a client that trusts nobody cannot even
-/// be built.
-fn public_authorities() -> Result<Vec<reqwest::Certificate>, reqwest::Error> {
-    webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().map(|der| reqwest::Certificate::from_der(der)).collect()
 }
 
 /// The body of an answer, up to `limit` bytes.

@@ -9,7 +9,7 @@ use tower::util::MapFutureLayer;
 
 /// How soon an answer has to begin: a connection that has fallen silent is given up after that. Longer than the API server itself
 /// waits for a webhook, since dry runs go through one.
-const ANSWER: Duration = Duration::from_secs(15);
+const ANSWER: Duration = Duration::from_secs(35);
 /// How long an answer may pause: a watch hears a bookmark each minute.
 const PAUSE: Duration = Duration::from_secs(100);
 

@@ -3,6 +3,7 @@
 //! Never: a service, a datacenter, a rule.
 
 pub mod admin;
+pub mod authorities;
 pub mod certificate;
 pub mod client;
 pub mod health;

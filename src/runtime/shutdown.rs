@@ -1,6 +1,7 @@
 //! When to stop: requested once, seen by everybody.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -32,6 +33,21 @@ impl Shutdown {
             trigger.trigger();
         });
         Ok(shutdown)
+    }
+
+    /// A stop that follows this one after so long, and at once where a task has failed. A failure under it stops both.
+    pub fn later(&self, after: Duration) -> Self {
+        let later = Self { failed: Arc::clone(&self.failed), ..Self::default() };
+        let (first, second) = (self.clone(), later.clone());
+        tokio::spawn(async move {
+            tokio::select! { () = first.requested() => {}, () = second.requested() => {} }
+            if first.failed().is_none() {
+                tokio::select! { () = second.requested() => {}, () = tokio::time::sleep(after) => {} }
+            }
+            first.trigger();
+            second.trigger();
+        });
+        later
     }
 
     /// Asks everybody to stop.

@@ -41,7 +41,9 @@ pub(super) fn start(
     endpoint: &str,
 ) -> Result<(Box<dyn Layer<Registry> + Send + Sync>, Sent), String> {
     let failed = |error: &dyn std::fmt::Display| format!("traces.endpoint: {endpoint:?} cannot be used ({error})");
+    let authorities = super::authorities::public().map_err(|error| failed(&error))?;
     let client = reqwest::Client::builder()
+        .tls_certs_merge(authorities)
         .redirect(reqwest::redirect::Policy::none())
         .timeout(PATIENCE)
         .no_proxy()

@@ -58,8 +58,10 @@ pub async fn run(env: Environment, config: Arc<Config>, sources: Arc<Sources>) -
     let tls = certificate.config();
     let follow = certificate.follow(env.health.check("certificate"), env.shutdown.clone());
     essential("certificate", &env.shutdown, follow);
-    let router = router(&env, &config, sources)?;
-    serve::serve(config.webhook.listen, tls, router, env.shutdown)
+    // What verdicts rest on goes on for as long as there are new ones.
+    let served = env.shutdown.later(serve::FAREWELL);
+    let router = router(&Environment { shutdown: served.clone(), ..env.clone() }, &config, sources)?;
+    serve::serve(config.webhook.listen, tls, router, env.shutdown, served)
         .await
         .map_err(|error| Error::Serve(config.webhook.listen, error))
 }

@@ -10,7 +10,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware::map_response;
+use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum_server::Handle;
@@ -39,7 +39,7 @@ use crate::runtime::{Environment, Shutdown, admin, telemetry};
 const BODY_LIMIT: usize = 7 << 20;
 /// How long answers say that their connection ends with them, before the listener closes: a request that comes just as a connection
 /// is closed for being idle would fail, and the API server uses most of them more often than that.
-const FAREWELL: Duration = Duration::from_secs(2);
+pub(super) const FAREWELL: Duration = Duration::from_secs(2);
 /// How long reviews under way may take to finish when a stop is requested.
 const DRAIN: Duration = Duration::from_secs(12);
 /// How long a connection may be open without a whole request: whoever opens thousands and says nothing gets them closed. The API
@@ -91,29 +91,45 @@ pub(super) fn router(judge: Judge, further: &'static [Door], metrics: Metrics, e
     tokio::spawn(publish(env.client.clone(), refusals));
     let shared = Shared { judge: Arc::new(judge), further, metrics, events };
     Router::new()
-        .route("/validate", post(validate).layer(DefaultBodyLimit::max(BODY_LIMIT)).with_state(shared))
+        .route("/validate", post(validate).layer(DefaultBodyLimit::disable()).layer(from_fn(whole)).with_state(shared))
         .merge(admin::health_router(env.health.clone()))
 }
 
-/// Serves until a stop is requested and what is under way has been answered.
+/// Serves until `end` and what is under way then has been answered. From `shutdown` on, every answer is the last of its connection.
 pub(super) async fn serve(
     listen: SocketAddr,
     tls: RustlsConfig,
     router: Router,
     shutdown: Shutdown,
+    end: Shutdown,
 ) -> Result<(), std::io::Error> {
     let handle = Handle::new();
-    let (stop, leaving) = (handle.clone(), shutdown.clone());
+    let stop = handle.clone();
     tokio::spawn(async move {
-        leaving.requested().await;
-        tokio::time::sleep(FAREWELL).await;
+        end.requested().await;
         stop.graceful_shutdown(Some(DRAIN));
     });
     let router =
         router.layer(map_response(move |response: Response| std::future::ready(farewell(response, &shutdown))));
-    let mut server = axum_server::bind_rustls(listen, tls).handle(handle);
+    // With one protocol only, its time-out counts from the first byte on, and not from the first line.
+    let mut server = axum_server::bind_rustls(listen, tls).http1_only().handle(handle);
     server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(SILENCE);
     server.serve(router.into_make_service()).await
+}
+
+/// Waits for the whole body of a request, and for no longer than for its head.
+async fn whole(request: axum::extract::Request, next: Next) -> Response {
+    let (head, body) = request.into_parts();
+    let refused = |status: StatusCode, why: String| {
+        let mut response = (status, why).into_response();
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response
+    };
+    match tokio::time::timeout(SILENCE, axum::body::to_bytes(body, BODY_LIMIT)).await {
+        Ok(Ok(body)) => next.run(axum::extract::Request::from_parts(head, body.into())).await,
+        Ok(Err(error)) => refused(StatusCode::PAYLOAD_TOO_LARGE, format!("{error}\n")),
+        Err(_) => refused(StatusCode::REQUEST_TIMEOUT, "the body of the request did not come in time\n".to_owned()),
+    }
 }
 
 /// Once a stop is requested, every answer ends its connection.
