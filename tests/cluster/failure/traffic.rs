@@ -145,7 +145,9 @@ impl Traffic {
     /// One row: breaks something, waits until all is well again, and says how long that took. Returns what was told meanwhile; nothing
     /// was permitted, and ordinary work was in nobody's way.
     pub fn row(&self, what: &str, breaks: impl FnOnce()) -> Told {
-        self.take();
+        let between = self.take();
+        assert_eq!(between.permitted, 0, "before {what}: a removal was let pass");
+        assert!(between.hindered.is_empty(), "before {what}: ordinary work failed: {:?}", between.hindered);
         let start = Instant::now();
         breaks();
         self.flows(what);

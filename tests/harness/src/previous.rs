@@ -18,14 +18,28 @@ pub struct Previous {
     pub chart: PathBuf,
 }
 
+/// The commit of it.
+fn commit() -> Result<String> {
+    let list = crate::root().join("tests/controlplane/previous.txt");
+    Ok(fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?.trim().to_owned())
+}
+
+/// Whether this checkout has it: one without history has not.
+pub fn is_here() -> bool {
+    commit()
+        .and_then(|commit| {
+            let object = format!("{commit}^{{commit}}");
+            run(Command::new("git").current_dir(crate::root()).args(["cat-file", "-e", &object]))?.success()
+        })
+        .is_ok()
+}
+
 /// Builds it, where that has not been done.
 ///
 /// # Errors
 /// If this checkout lacks the commit, or it cannot be built.
 pub fn build(progress: &dyn Fn(&str)) -> Result<Previous> {
-    let list = crate::root().join("tests/controlplane/previous.txt");
-    let commit = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
-    let commit = commit.trim();
+    let commit = &commit()?;
     let target = crate::root().join("target/previous");
     fs::create_dir_all(&target).with_context(|| format!("cannot make {}", target.display()))?;
     let lock = File::create(target.join("lock")).context("cannot make the lock of the previous version")?;
