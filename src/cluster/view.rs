@@ -168,7 +168,7 @@ impl View {
         let mut version = self.list(of, objects).await?;
         let watching = WatchParams::default();
         loop {
-            let events = tokio::time::timeout(self.silence / 8, objects.watch(&watching, &version));
+            let events = tokio::time::timeout(self.patience(K::name(of)), objects.watch(&watching, &version));
             let mut events = events.await.map_err(|late| kube::Error::Service(late.into()))??.boxed();
             loop {
                 let event = match tokio::time::timeout(self.silence * 3 / 4, events.next()).await {
@@ -210,8 +210,7 @@ impl View {
         let mut gone: BTreeSet<_> = K::known(of, &self.read()).into_iter().collect();
         let mut params = ListParams::default().limit(PAGE);
         loop {
-            // Twice at least before the view is doubted.
-            let page = tokio::time::timeout(self.silence / 8, objects.list(&params));
+            let page = tokio::time::timeout(self.patience(K::name(of)), objects.list(&params));
             let page = page.await.map_err(|late| kube::Error::Service(late.into()))??;
             for object in page.items {
                 gone.remove(&(object.namespace().unwrap_or_default(), object.name_any()));
@@ -254,6 +253,13 @@ impl View {
     /// What has changed.
     pub(crate) fn news(&self) -> &News<Place> {
         &self.news
+    }
+
+    /// How long an answer about a kind is waited for: while it is believed, so long that there are two attempts before it is doubted.
+    /// What is doubted, or was never listed, has nothing to lose, and a slow API server needs its time.
+    fn patience(&self, kind: &'static str) -> Duration {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner).get(kind).copied().flatten();
+        if heard.is_some_and(|at| at.elapsed() < self.silence) { self.silence / 8 } else { self.silence }
     }
 
     fn hear(&self, kind: &'static str) {

@@ -17,7 +17,7 @@ use crate::scenario::{Alone, SOON};
 const NAME: &str = "crowded";
 const SILENT: usize = 10_000;
 /// Of those that begin a request and never end it, in each of these ways.
-const SLOW: usize = 200;
+const SLOW: usize = 50;
 const BEGUN: [&str; 3] = [
     "",
     "POST /validate HTTP/1.1\r\nHost: poolguard\r\nX-Slow: ",
@@ -73,10 +73,10 @@ fn ten_thousand_connections_that_say_nothing_keep_nobody_out() {
     let port = operator.webhook_port();
     let trust = trust(&alone.datacenter);
     let opened = Instant::now();
-    let mut silent: Vec<TcpStream> =
-        (0..SILENT).map(|_| TcpStream::connect(("127.0.0.1", port)).expect("a connection")).collect();
     let begun = BEGUN.iter().flat_map(|said| std::iter::repeat_n(said, SLOW));
     let slow: Vec<_> = begun.map(|said| half_a_request(port, &trust, said).expect("half a request")).collect();
+    let mut silent: Vec<TcpStream> =
+        (0..SILENT).map(|_| TcpStream::connect(("127.0.0.1", port)).expect("a connection")).collect();
     eprintln!("  {SILENT} silent and {} slow connections after {:.1?}", slow.len(), opened.elapsed());
     let open = silent.iter_mut().map(closed).filter(|closed| !closed).count();
     assert!(open > SILENT / 2, "only {open} are still open: nothing is tried");
