@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::conftool::{self, Conftool};
 use crate::datacenter::{Datacenter, DatacenterPorts};
@@ -126,7 +126,7 @@ pub fn conftool_etcd(run: &Run, programs: &Programs, conftool: &Conftool, folder
 /// # Errors
 /// If their definition cannot be downloaded or applied.
 pub fn routes(datacenter: &Datacenter) -> Result<()> {
-    let module = module("gateway-api", "sigs.k8s.io/gateway-api")?;
+    let module = programs::module("tests/controlplane/gateway-api", "sigs.k8s.io/gateway-api")?;
     datacenter.apply_file(&module.join("config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"))
 }
 
@@ -149,19 +149,8 @@ pub fn optional(datacenter: &Datacenter) -> Result<()> {
                 .map(|file| format!("deploy/crds/{file}")),
         ),
     ] {
-        let module = module(folder, path)?;
+        let module = programs::module(&format!("tests/controlplane/{folder}"), path)?;
         files.iter().try_for_each(|file| datacenter.apply_file(&module.join(file)))?;
     }
     Ok(())
-}
-
-/// Where a Go module is that a folder of `tests/controlplane` pins: it holds CustomResourceDefinitions.
-fn module(folder: &str, module: &str) -> Result<PathBuf> {
-    let folder = crate::root().join("tests/controlplane").join(folder);
-    let go = |arguments: &[&str]| {
-        crate::command::run(Command::new("go").current_dir(&folder).env("GOTOOLCHAIN", "local").args(arguments))?
-            .success()
-    };
-    go(&["mod", "download", module]).with_context(|| format!("cannot download {module}"))?;
-    Ok(PathBuf::from(go(&["list", "-m", "-f", "{{.Dir}}", module])?.trim()))
 }

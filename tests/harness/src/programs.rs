@@ -1,5 +1,6 @@
 //! The programs of a control plane, built once from the Go modules that pin them, into `target/controlplane/bin/`. Another minor
-//! version of Kubernetes has a module and a folder of its own.
+//! version of Kubernetes has a module and a folder of its own. What Poolguard is measured against is built in the same way, into
+//! `target/peers/bin/`, and only when it is measured.
 //!
 //! A program is built again only when its pins, its flags or the compiler change. Versions stand in `go.mod` alone.
 
@@ -97,16 +98,55 @@ const PROGRAMS: [Program; 8] = [
     },
 ];
 
+/// What Poolguard is measured against.
+const PEERS: [Program; 3] = [
+    Program {
+        name: "gatekeeper",
+        folder: "gatekeeper",
+        package: "github.com/open-policy-agent/gatekeeper/v3",
+        module: "github.com/open-policy-agent/gatekeeper/v3",
+        link: "",
+        version: &[],
+        seconds: 240,
+    },
+    Program {
+        name: "opa",
+        folder: "opa",
+        package: "github.com/open-policy-agent/opa",
+        module: "github.com/open-policy-agent/opa",
+        link: "",
+        version: &["version"],
+        seconds: 90,
+    },
+    Program {
+        name: "kyverno",
+        folder: "kyverno",
+        package: "github.com/kyverno/kyverno/cmd/kyverno",
+        module: "github.com/kyverno/kyverno",
+        link: "",
+        version: &[],
+        seconds: 480,
+    },
+];
+
 /// What a real node needs besides.
 const OF_A_NODE: [Program; 2] = [
     Program { name: "kubelet", package: "k8s.io/kubernetes/cmd/kubelet", seconds: 30, ..KUBERNETES },
     Program { name: "kube-proxy", package: "k8s.io/kubernetes/cmd/kube-proxy", seconds: 10, ..KUBERNETES },
 ];
 
+/// The Go modules that pin the programs of a control plane.
+const CONTROL_PLANE: &str = "tests/controlplane";
+
+/// Those that pin the peers.
+const PEER_MODULES: &str = "tests/peers";
+
 /// Where the programs of this checkout are.
 #[derive(Debug, Clone)]
 pub struct Programs {
     folder: PathBuf,
+    /// Where their modules are, below the root.
+    modules: &'static str,
     /// The minor version of Kubernetes, where it is another than the one that everything is tested with.
     version: Option<String>,
 }
@@ -139,7 +179,7 @@ pub fn build(progress: &dyn Fn(&str)) -> Result<Programs> {
 /// # Errors
 /// If no module pins the version, or a build fails.
 pub fn build_version(version: &str, progress: &dyn Fn(&str)) -> Result<Programs> {
-    let modules = crate::root().join("tests/controlplane").join(format!("kubernetes-{version}"));
+    let modules = crate::root().join(CONTROL_PLANE).join(format!("kubernetes-{version}"));
     ensure!(modules.exists(), "{} is missing: no module pins Kubernetes {version}", modules.display());
     let (kubernetes, others): (Vec<Program>, Vec<Program>) =
         PROGRAMS.iter().partition(|program| program.folder == KUBERNETES.folder);
@@ -153,6 +193,19 @@ pub fn build_version(version: &str, progress: &dyn Fn(&str)) -> Result<Programs>
     Ok(programs)
 }
 
+/// Builds one that Poolguard is measured against. Returns its path.
+///
+/// # Errors
+/// If nobody of this name is known, Go is missing, or the build fails.
+pub fn build_peer(name: &str, progress: &dyn Fn(&str)) -> Result<PathBuf> {
+    let peer = PEERS.iter().find(|peer| peer.name == name).with_context(|| format!("no module pins {name}"))?;
+    let folder = crate::root().join("target/peers/bin");
+    let programs = Programs { folder, modules: PEER_MODULES, version: None };
+    let _lock = lock(&programs)?;
+    build_missing(1, &[peer], &programs, progress)?;
+    Ok(programs.path(name))
+}
+
 /// The same as [`build`], also for the programs of a node.
 ///
 /// # Errors
@@ -164,39 +217,50 @@ pub fn build_for_node(progress: &dyn Fn(&str)) -> Result<Programs> {
 
 fn build_all(all: &[Program], version: Option<String>, progress: &dyn Fn(&str)) -> Result<Programs> {
     let suffix = version.as_ref().map(|version| format!("-{version}")).unwrap_or_default();
-    let target = crate::root().join(format!("target/controlplane{suffix}"));
-    let folder = target.join("bin");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let lock = File::create(target.join("lock")).context("cannot make the lock of the builds")?;
-    lock.lock().context("cannot wait for another build")?;
-    let programs = Programs { folder, version };
+    let folder = crate::root().join(format!("target/controlplane{suffix}/bin"));
+    let programs = Programs { folder, modules: CONTROL_PLANE, version };
+    let _lock = lock(&programs)?;
     let assets =
         std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from).filter(|assets| !same(assets, &programs.folder));
     let missing: Vec<&Program> =
         all.iter().filter(|program| !given(program, assets.as_deref(), &programs).unwrap_or(false)).collect();
+    build_missing(all.len(), &missing, &programs, progress)?;
+    Ok(programs)
+}
+
+/// Waits for whoever builds into the same folder. The lock is held for as long as the file.
+fn lock(programs: &Programs) -> Result<File> {
+    fs::create_dir_all(&programs.folder).with_context(|| format!("cannot make {}", programs.folder.display()))?;
+    let lock = File::create(programs.folder.with_file_name("lock")).context("cannot make the lock of the builds")?;
+    lock.lock().context("cannot wait for another build")?;
+    Ok(lock)
+}
+
+/// Builds those whose stamp is not the one of their pins; `all` is how many there are, with those that are not missing.
+fn build_missing(all: usize, missing: &[&Program], programs: &Programs, progress: &dyn Fn(&str)) -> Result<()> {
     if missing.is_empty() {
-        return Ok(programs);
+        return Ok(());
     }
     let go = go_version()?;
     let stamped: Vec<(&Program, String)> =
-        missing.into_iter().map(|program| Ok((program, stamp_of(program, &programs, &go)?))).collect::<Result<_>>()?;
-    let missing: Vec<_> = stamped.into_iter().filter(|(program, stamp)| !built(program, &programs, stamp)).collect();
+        missing.iter().map(|program| Ok((*program, stamp_of(program, programs, &go)?))).collect::<Result<_>>()?;
+    let missing: Vec<_> = stamped.into_iter().filter(|(program, stamp)| !built(program, programs, stamp)).collect();
     let (start, seconds): (_, u64) = (Instant::now(), missing.iter().map(|(program, _)| program.seconds).sum());
     let mut done = 0;
     for (index, (program, stamp)) in missing.iter().enumerate() {
         progress(&format!(
             "program {} of {}: {}, {} s so far, about {} s to go",
-            all.len() - missing.len() + index + 1,
-            all.len(),
+            all - missing.len() + index + 1,
+            all,
             program.name,
             start.elapsed().as_secs(),
             seconds - done
         ));
-        compile(program, &programs)?;
-        fs::write(stamp_file(program, &programs), stamp).context("cannot write a stamp")?;
+        compile(program, programs)?;
+        fs::write(stamp_file(program, programs), stamp).context("cannot write a stamp")?;
         done += program.seconds;
     }
-    Ok(programs)
+    Ok(())
 }
 
 /// The version that a module pins.
@@ -211,7 +275,7 @@ fn pinned(program: &Program, programs: &Programs) -> Result<String> {
 }
 
 fn module_folder(program: &Program, programs: &Programs) -> PathBuf {
-    let modules = crate::root().join("tests/controlplane");
+    let modules = crate::root().join(programs.modules);
     match &programs.version {
         Some(version) => modules.join(format!("{}-{version}", program.folder)),
         None => modules.join(program.folder),
@@ -295,18 +359,35 @@ fn given(program: &Program, assets: Option<&Path>, programs: &Programs) -> Resul
     Ok(true)
 }
 
+/// Where a Go module is that a folder below the root pins: it holds CustomResourceDefinitions.
+///
+/// # Errors
+/// If it cannot be downloaded.
+pub fn module(folder: &str, module: &str) -> Result<PathBuf> {
+    let folder = crate::root().join(folder);
+    let go = |arguments: &[&str]| {
+        run(Command::new("go").current_dir(&folder).env("GOTOOLCHAIN", "local").args(arguments))?.success()
+    };
+    go(&["mod", "download", module]).with_context(|| format!("cannot download {module}"))?;
+    Ok(PathBuf::from(go(&["list", "-m", "-f", "{{.Dir}}", module])?.trim()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn programs(version: Option<&str>) -> Programs {
-        Programs { folder: PathBuf::new(), version: version.map(str::to_owned) }
+        Programs { folder: PathBuf::new(), modules: CONTROL_PLANE, version: version.map(str::to_owned) }
     }
 
     #[test]
     fn every_program_is_pinned_by_the_module_that_builds_it() {
         for program in PROGRAMS.iter().chain(&OF_A_NODE) {
             assert!(pinned(program, &programs(None)).expect("a pin").starts_with('v'), "{}", program.name);
+        }
+        for peer in &PEERS {
+            let programs = Programs { modules: PEER_MODULES, ..programs(None) };
+            assert!(pinned(peer, &programs).expect("a pin").starts_with('v'), "{}", peer.name);
         }
     }
 

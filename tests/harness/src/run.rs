@@ -150,6 +150,17 @@ impl Run {
         Ok(pid)
     }
 
+    /// The pid of the process that was started last under this name.
+    pub fn pid(&self, name: &str) -> Option<u32> {
+        let list = fs::read_to_string(self.folder.join("processes")).ok()?;
+        let mut pids = list.lines().filter_map(|line| {
+            let mut words = line.splitn(3, ' ');
+            let pid = words.next()?.parse().ok()?;
+            (words.nth(1)? == name).then_some(pid)
+        });
+        pids.next_back()
+    }
+
     /// Says with what status a process has ended that this run started, with the end of its log.
     ///
     /// # Errors
@@ -244,6 +255,7 @@ mod tests {
     fn nothing_is_left_of_a_run_whose_owner_ends() {
         let run = Run::temporary().expect("a run");
         let pid = run.start("sleeper", Command::new("sleep").arg("600")).expect("a process");
+        assert_eq!((run.pid("sleeper"), run.pid("nobody")), (Some(pid), None));
         let folder = run.folder().to_path_buf();
         assert!(Path::new(&format!("/proc/{pid}")).exists());
         drop(run);

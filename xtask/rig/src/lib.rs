@@ -14,12 +14,10 @@ use serde::{Deserialize, Serialize};
 pub struct Plan {
     /// The server.
     pub address: SocketAddr,
-    /// The path that reviews are posted to.
-    pub path: String,
     /// The authority that signed its certificate, PEM.
     pub authority: PathBuf,
-    /// Reviews, one a line; they are sent in turn.
-    pub reviews: PathBuf,
+    /// What it is asked.
+    pub asked: Asked,
     /// What each answer must say.
     pub expected: Verdict,
     /// How many connections are opened beforehand and kept: as many reviews are under way at most.
@@ -34,6 +32,25 @@ pub struct Plan {
     pub patience: f64,
     /// The server's processes, whose CPU time is measured.
     pub pids: Vec<u32>,
+}
+
+/// What a server is asked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Asked {
+    /// A webhook: reviews, whose answers bear the verdict.
+    Reviews {
+        /// The path that they are posted to.
+        path: String,
+        /// The reviews, one a line; they are sent in turn.
+        file: PathBuf,
+    },
+    /// The API server: to delete, without doing it. The status is the verdict.
+    DryRuns {
+        /// What to delete, in turn.
+        paths: Vec<String>,
+        /// Who asks.
+        token: String,
+    },
 }
 
 /// What an answer says.

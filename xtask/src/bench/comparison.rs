@@ -11,10 +11,11 @@ use super::contestant::Contestant;
 use super::cores;
 use super::floor::Floor;
 use super::load::Rig;
+use super::peers;
 use super::poolguard::Poolguard;
 use super::report;
 use super::straight::{Size, Straight};
-use super::{growth, size, storm, tables};
+use super::{apiserver, growth, size, storm, tables};
 use crate::progress;
 
 /// What is compared, and how long.
@@ -49,6 +50,8 @@ enum Part {
     Size,
     /// Thousands of evictions, and of refused deletes at once
     Storm,
+    /// Dry runs through the API server, with nobody and ValidatingAdmissionPolicy beside the contestants
+    ApiServer,
 }
 
 /// Measures.
@@ -61,15 +64,15 @@ pub fn run(flags: &Flags) -> Result<()> {
     let rig = Rig::build(if flags.binary.is_some() { "release" } else { "dist" })?;
     let mut poolguard = Poolguard::new(flags.binary.clone());
     poolguard.build()?;
+    let wanted = |part| flags.part.is_empty() || flags.part.contains(&part);
     let mut contestants = chosen(flags, &rig, &poolguard)?;
-    for contestant in &mut contestants {
-        contestant.build()?;
+    if wanted(Part::Straight) || wanted(Part::ApiServer) {
+        contestants.iter_mut().try_for_each(|contestant| contestant.build())?;
     }
     cores::leave_one()?;
     let other = flags.binary.as_ref().map(|file| format!("poolguard is {}", file.display()));
     println!("{}\n", other.unwrap_or_else(|| "poolguard is as it is shipped".to_owned()));
     let straight = Straight { programs: &programs, rig: &rig, size: Size::new(flags.quick) };
-    let wanted = |part| flags.part.is_empty() || flags.part.contains(&part);
     let tell = |name: &str, text: &str| if flags.docs { report::document(name, text) } else { Ok(()) };
     if wanted(Part::Straight) {
         let rows = straight.run(&contestants)?;
@@ -104,6 +107,23 @@ pub fn run(flags: &Flags) -> Result<()> {
         report::json("storm", &storm)?;
         tell("storm", &format!("{}\n{told}\n", table.markdown()))?;
     }
+    if wanted(Part::ApiServer) {
+        let all = flags.only.is_empty();
+        let contestants = contestants
+            .iter()
+            .map(AsRef::as_ref)
+            .filter(|one: &&dyn Contestant| !all || !apiserver::OTHERS.contains(&one.name()));
+        let rows = apiserver::run(&programs, &rig, contestants, &apiserver::Size::new(flags.quick))?;
+        let mut text = String::new();
+        for (heading, table) in apiserver::tables(&rows) {
+            println!("{heading}\n{}", table.text());
+            text.push_str(&format!("**{heading}**\n\n{}\n", table.markdown()));
+        }
+        report::json("apiserver", &rows)?;
+        let file = report::folder()?.join("apiserver.svg");
+        report::chart(&file, "CPU seconds per 1,000 dry runs, all processes", &apiserver::bars(&rows))?;
+        tell("apiserver", &text)?;
+    }
     progress(&format!("{} s; figures and charts are in {}", start.elapsed().as_secs(), report::folder()?.display()));
     Ok(())
 }
@@ -112,6 +132,7 @@ pub fn run(flags: &Flags) -> Result<()> {
 fn chosen(flags: &Flags, rig: &Rig, poolguard: &Poolguard) -> Result<Vec<Box<dyn Contestant>>> {
     let mut all: Vec<Box<dyn Contestant>> =
         vec![Box::new(Floor { program: rig.floor.clone() }), Box::new(poolguard.clone())];
+    all.extend(peers::all());
     if let Some(unknown) = flags.only.iter().find(|name| !all.iter().any(|one| one.name() == **name)) {
         let names: Vec<_> = all.iter().map(|one| one.name()).collect();
         bail!("there is no contestant {unknown}: choose of {}", names.join(", "));

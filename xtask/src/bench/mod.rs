@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: figures, never a test.
 
+mod apiserver;
 mod comparison;
 mod contestant;
 mod cores;
@@ -8,6 +9,7 @@ mod figures;
 mod floor;
 mod growth;
 mod load;
+mod peers;
 mod poolguard;
 mod report;
 mod reviews;

@@ -128,9 +128,8 @@ pub fn run(programs: &Programs, rig: &Rig, contestant: &Poolguard, quick: bool) 
 fn plan(running: &Running, reviews: &Path, expected: Verdict, rate: f64, seconds: f64, connections: usize) -> Plan {
     Plan {
         address: running.address,
-        path: running.path.clone(),
         authority: running.authority.clone(),
-        reviews: reviews.to_path_buf(),
+        asked: poolguard_rig::Asked::Reviews { path: running.path.clone(), file: reviews.to_path_buf() },
         expected,
         connections,
         rate: Some(rate),

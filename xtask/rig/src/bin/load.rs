@@ -20,10 +20,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use poolguard_rig::Plan;
 use poolguard_rig::process::Cpu;
+use poolguard_rig::{Asked, Plan};
 use tokio::task::LocalSet;
 
+use answer::Judge;
 use clock::Clock;
 use connection::{Connection, Server};
 use pace::Pace;
@@ -40,9 +41,16 @@ fn main() -> Result<()> {
 }
 
 async fn run(plan: Plan) -> Result<poolguard_rig::Outcome> {
-    let reviews = std::fs::read_to_string(&plan.reviews).context("cannot read the reviews")?;
-    let requests: Rc<[Vec<u8>]> = reviews.lines().map(|review| connection::request(&plan.path, review)).collect();
-    ensure!(!requests.is_empty(), "there are no reviews");
+    let (requests, judge): (Rc<[Vec<u8>]>, Judge) = match &plan.asked {
+        Asked::Reviews { path, file } => {
+            let reviews = std::fs::read_to_string(file).context("cannot read the reviews")?;
+            (reviews.lines().map(|review| connection::request(path, review)).collect(), answer::of_review)
+        }
+        Asked::DryRuns { paths, token } => {
+            (paths.iter().map(|path| connection::dry_run(path, token)).collect(), answer::of_dry_run)
+        }
+    };
+    ensure!(!requests.is_empty(), "there is nothing to ask");
     let server = Rc::new(Server::new(plan.address, &plan.authority)?);
     let mut connections = Vec::new();
     for _ in 0..plan.connections {
@@ -58,7 +66,7 @@ async fn run(plan: Plan) -> Result<poolguard_rig::Outcome> {
         .map(|connection| {
             let (server, requests) = (Rc::clone(&server), Rc::clone(&requests));
             let (pace, seen) = (Rc::clone(&pace), Rc::clone(&seen));
-            tokio::task::spawn_local(work(connection, server, requests, pace, seen))
+            tokio::task::spawn_local(work(connection, server, (requests, judge), pace, seen))
         })
         .collect();
     let pacing = plan.rate.map(|rate| {
@@ -92,13 +100,13 @@ async fn run(plan: Plan) -> Result<poolguard_rig::Outcome> {
 async fn work(
     mut connection: Connection,
     server: Rc<Server>,
-    requests: Rc<[Vec<u8>]>,
+    (requests, judge): (Rc<[Vec<u8>]>, Judge),
     pace: Rc<Pace>,
     seen: Rc<RefCell<Seen>>,
 ) {
     while let Some((index, due)) = pace.next().await {
         seen.borrow_mut().sent(due);
-        match connection.ask(&requests[index % requests.len()]).await {
+        match connection.ask(&requests[index % requests.len()], judge).await {
             Ok(answer) => seen.borrow_mut().answered(due, answer),
             Err(error) => {
                 seen.borrow_mut().complain(format!("{error:#}"));

@@ -21,8 +21,11 @@ impl Answer {
     }
 }
 
+/// How status and body are read.
+pub type Judge = fn(u16, &[u8]) -> Option<Verdict>;
+
 /// The whole answer in what has arrived, and its length; none while some of it is missing.
-pub fn parse(arrived: &[u8]) -> Result<Option<(Answer, usize)>> {
+pub fn parse(arrived: &[u8], judge: Judge) -> Result<Option<(Answer, usize)>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut head = httparse::Response::new(&mut headers);
     let httparse::Status::Complete(start) = head.parse(arrived).context("no HTTP")? else { return Ok(None) };
@@ -38,7 +41,7 @@ pub fn parse(arrived: &[u8]) -> Result<Option<(Answer, usize)>> {
         let Some(body) = arrived.get(start..start + length) else { return Ok(None) };
         (body.to_vec(), start + length)
     };
-    let verdict = if status == 200 { verdict(&body) } else { None };
+    let verdict = judge(status, &body);
     Ok(Some((Answer { verdict, status, body }, length)))
 }
 
@@ -60,9 +63,12 @@ fn chunks(mut rest: &[u8]) -> Result<Option<(Vec<u8>, usize)>> {
     }
 }
 
-/// What stands after the first `"allowed":`.
-fn verdict(body: &[u8]) -> Option<Verdict> {
+/// A webhook's verdict: what stands after the first `"allowed":`.
+pub fn of_review(status: u16, body: &[u8]) -> Option<Verdict> {
     const KEY: &[u8] = b"\"allowed\":";
+    if status != 200 {
+        return None;
+    }
     let at = body.windows(KEY.len()).position(|window| window == KEY)?;
     let value = body[at + KEY.len()..].trim_ascii_start();
     if value.starts_with(b"true") {
@@ -74,6 +80,15 @@ fn verdict(body: &[u8]) -> Option<Verdict> {
     }
 }
 
+/// The API server's: what it would have done. A webhook's refusal that has no code becomes a 400.
+pub fn of_dry_run(status: u16, _: &[u8]) -> Option<Verdict> {
+    match status {
+        200 => Some(Verdict::Allowed),
+        400 | 403 => Some(Verdict::Refused),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,9 +97,9 @@ mod tests {
     fn an_answer_is_read_once_it_is_whole() {
         let whole = b"HTTP/1.1 200 OK\r\nContent-Length: 19\r\n\r\n{\"allowed\": false}\nHTTP/1.1";
         for end in 0..whole.len() - 8 {
-            assert!(parse(&whole[..end]).expect("the beginning of an answer").is_none());
+            assert!(parse(&whole[..end], of_review).expect("the beginning of an answer").is_none());
         }
-        let (answer, length) = parse(whole).expect("an answer").expect("a whole one");
+        let (answer, length) = parse(whole, of_review).expect("an answer").expect("a whole one");
         assert_eq!((answer.verdict, length), (Some(Verdict::Refused), whole.len() - 8));
     }
 
@@ -92,15 +107,15 @@ mod tests {
     fn chunks_are_one_body() {
         let whole =
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n{\"allowed\r\n7\r\n\":true}\r\n0\r\n\r\n";
-        assert!(parse(&whole[..whole.len() - 1]).expect("the beginning of an answer").is_none());
-        let (answer, length) = parse(whole).expect("an answer").expect("a whole one");
+        assert!(parse(&whole[..whole.len() - 1], of_review).expect("the beginning of an answer").is_none());
+        let (answer, length) = parse(whole, of_review).expect("an answer").expect("a whole one");
         assert_eq!((answer.verdict, length), (Some(Verdict::Allowed), whole.len()));
     }
 
     #[test]
     fn a_fault_is_no_verdict() {
         let fault = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 16\r\n\r\n{\"allowed\":true}";
-        let (answer, _) = parse(fault).expect("an answer").expect("a whole one");
+        let (answer, _) = parse(fault, of_review).expect("an answer").expect("a whole one");
         assert_eq!(answer.verdict, None);
         assert!(answer.told().starts_with("500 "));
     }

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::answer::{Answer, parse};
+use crate::answer::{Answer, Judge, parse};
 
 const BUFFER: usize = 16 << 10;
 
@@ -23,6 +23,15 @@ pub fn request(path: &str, review: &str) -> Vec<u8> {
     format!(
         "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: application/json\r\nContent-Type: application/json\r\n\
          Content-Length: {length}\r\n\r\n{review}"
+    )
+    .into_bytes()
+}
+
+/// A request to delete this, without doing it.
+pub fn dry_run(path: &str, token: &str) -> Vec<u8> {
+    format!(
+        "DELETE {path}?dryRun=All HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: application/json\r\n\
+         Authorization: Bearer {token}\r\nContent-Length: 0\r\n\r\n"
     )
     .into_bytes()
 }
@@ -65,11 +74,11 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub async fn ask(&mut self, request: &[u8]) -> Result<Answer> {
+    pub async fn ask(&mut self, request: &[u8], judge: Judge) -> Result<Answer> {
         self.stream.write_all(request).await.context("cannot send a review")?;
         self.stream.flush().await.context("cannot send a review")?;
         loop {
-            if let Some((answer, length)) = parse(&self.arrived)? {
+            if let Some((answer, length)) = parse(&self.arrived, judge)? {
                 self.arrived.drain(..length);
                 return Ok(answer);
             }

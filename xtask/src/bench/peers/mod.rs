@@ -1,0 +1,35 @@
+//! What people would use instead of Poolguard, with policies of ours that decide the same: a pod may not be deleted while a
+//! ServicePooling of its namespace selects it and is not `NotServing` here.
+//!
+//! Where the truth is, a peer cannot ask. It reads `status.serving`, one word, as Poolguard's controller writes it: that is the
+//! least work there is for it. Of selectors the policies know `matchLabels` alone. Each program is built from a Go module of
+//! its own in `tests/peers`, and runs as an administrator of the API server.
+//!
+//! Never: a part of Poolguard, or of its tests.
+
+mod certificate;
+mod gatekeeper;
+mod kyverno;
+mod opa;
+pub mod policy;
+
+use anyhow::Result;
+use poolguard_harness::datacenter::Datacenter;
+
+use super::contestant::Contestant;
+
+/// Those that answer over HTTPS.
+pub fn all() -> Vec<Box<dyn Contestant>> {
+    vec![
+        Box::new(gatekeeper::Gatekeeper::default()),
+        Box::new(opa::Opa::default()),
+        Box::new(kyverno::Kyverno::default()),
+    ]
+}
+
+/// Waits until the API server serves every kind that it has a definition of.
+fn established(datacenter: &Datacenter) -> Result<()> {
+    let wait = ["wait", "--for=condition=Established", "customresourcedefinitions", "--all", "--timeout=60s"];
+    datacenter.kubectl(&wait)?.success()?;
+    Ok(())
+}
