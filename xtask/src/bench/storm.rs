@@ -134,7 +134,8 @@ fn plan(running: &Running, reviews: &Path, expected: Verdict, rate: f64, seconds
         connections,
         rate: Some(rate),
         warmup: 0.0,
-        seconds,
+        // The last one is due at the end, and counts.
+        seconds: seconds + 0.5 / rate,
         patience: PATIENCE,
         pids: running.pids.clone(),
     }
@@ -143,7 +144,7 @@ fn plan(running: &Running, reviews: &Path, expected: Verdict, rate: f64, seconds
 /// All of them due within ten milliseconds.
 fn at_once(running: &Running, reviews: &Path) -> Plan {
     let seconds = 0.01;
-    let rate = (DELETES + 1) as f64 / seconds;
+    let rate = DELETES as f64 / seconds;
     plan(running, reviews, Verdict::Refused, rate, seconds, AT_ONCE)
 }
 

@@ -95,9 +95,8 @@ fn cases(quick: bool) -> Vec<(Services, Vec<Case>)> {
     let services = |count, layout| Services { count, layout };
     if quick {
         return vec![
-            (services(10, Layout::Together), vec![case(Unguarded, 2), searched(Warm, 2), case(Permission, 2)]),
+            (services(10, Layout::Together), vec![case(Unguarded, 2), case(Warm, 2)]),
             (services(1000, Layout::Together), vec![case(Warm, 2)]),
-            (services(10_000, Layout::Apart), vec![case(Warm, 2), case(Cold, 2)]),
         ];
     }
     vec![

@@ -51,6 +51,10 @@ impl World {
         for file in ["poolguard.dev_servicepoolings.yaml", "poolguard.dev_poolingoverrides.yaml"] {
             datacenter.apply_file(&poolguard_harness::root().join("crds").join(file))?;
         }
+        // Nothing else makes them the chart's own, which installs and upgrades them.
+        datacenter.kubectl(&["label", "crd", "--all", "app.kubernetes.io/managed-by=Helm"])?.success()?;
+        let release = ["meta.helm.sh/release-name=poolguard", "meta.helm.sh/release-namespace=poolguard"];
+        datacenter.kubectl(&[&["annotate", "crd", "--all"], &release[..]].concat())?.success()?;
         store::write(&etcd, &store::namespaces(services))?;
         store::write(&etcd, &store::poolings(services, NAMES[0], NAMES[1]))?;
         wait_for("conftool's etcd", SOON, || conftool.record("probe", &[], 0))?;
