@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::command::run;
+use crate::command::{as_from_a_shell, run};
 use crate::debian::{self, Debian};
 
 /// What the program is built for: the machine that it is built on.
@@ -78,6 +78,7 @@ fn compile(arguments: &[&str]) -> Result<()> {
     ];
     let mut command = Command::new(cargo);
     command.current_dir(root).env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
+    as_from_a_shell(&mut command);
     run(command.args(arguments).args(["--target", TARGET, "--quiet"]))?.success()?;
     Ok(())
 }

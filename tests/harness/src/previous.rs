@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::command::run;
+use crate::command::{as_from_a_shell, run};
 
 /// The version before this one.
 #[derive(Debug, Clone)]
@@ -65,7 +65,7 @@ pub fn build(progress: &dyn Fn(&str)) -> Result<Previous> {
     if !built.exists() {
         progress("the previous version: about 4 min");
     }
-    run(Command::new("cargo")
+    run(as_from_a_shell(&mut Command::new("cargo"))
         .current_dir(&source)
         .env_remove("CARGO_TARGET_DIR")
         .args(["build", "--quiet", "--locked", "--bin", "poolguard", "--target-dir"])
