@@ -143,6 +143,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::wait::wait_for;
 
     /// A server that says its letter, and then whatever it hears.
     fn server(letter: u8) -> u16 {
@@ -193,7 +194,13 @@ mod tests {
         let mut old = connect(&relay);
         assert_eq!(hear(&mut old), Some(b'a'));
         relay.fall_silent();
+        let known = relay.shared.open().len();
         let mut new = connect(&relay);
+        wait_for("the relay to take the connection", Duration::from_secs(10), || {
+            anyhow::ensure!(relay.shared.open().len() > known, "it has not");
+            Ok(())
+        })
+        .expect("a connection that is taken while all is silent");
         relay.speak();
         assert_eq!(hear(&mut connect(&relay)), Some(b'a'));
         for client in [&mut old, &mut new] {
