@@ -25,13 +25,20 @@ pub(super) async fn gone(client: &Client, namespace: &str, name: &str) {
     }
 }
 
-/// Returns once somebody has held the Lease for longer than `lasts` without renewing it; it has been freed then.
+/// Returns once there is no Lease, or somebody has held it for longer than `lasts` without renewing it; it has been freed then.
 pub(super) async fn abandoned(client: &Client, namespace: &str, name: &str, lasts: Duration) {
     let leases = Api::<Lease>::namespaced(client.clone(), namespace);
     let mut seen: Option<(String, Instant)> = None;
     loop {
         tokio::time::sleep(PERIOD).await;
-        let Ok(Some(lease)) = leases.get_opt(name).await else { continue };
+        let lease = match leases.get_opt(name).await {
+            Ok(Some(lease)) => lease,
+            Ok(None) => {
+                tracing::warn!(lease = name, "it is gone");
+                return;
+            }
+            Err(_) => continue,
+        };
         if lease.spec.and_then(|spec| spec.holder_identity).is_none() {
             seen = None;
             continue;

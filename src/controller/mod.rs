@@ -23,6 +23,8 @@ use jiff::Timestamp;
 use kube_lease_manager::{DurationSeconds, LeaseManagerBuilder, LeaseManagerError};
 use poolguard_policy::pooling::{Key, Pooling};
 use thiserror::Error;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::api::ServicePooling;
 use crate::cluster::{Kinds, View};
@@ -104,16 +106,12 @@ pub async fn run(env: Environment, config: Arc<Config>, sources: Arc<Sources>) -
             acquired = leading.wait_for(|leads| *leads) => Some(acquired.is_ok()),
             // What is known of it is waited for, so it is begun anew.
             () = lease::abandoned(&env.client, namespace, &name, ABANDONED) => None,
-            () = lease::gone(&env.client, namespace, &name) => None,
         };
         if let Some(acquired) = acquired {
             break (leading, task, acquired);
         }
         // Two managers of one process would release what the other one holds.
-        drop(leading);
-        if tokio::time::timeout(PAUSE * 5, task).await.is_err() {
-            tracing::debug!(lease = name, "whoever waited for it has not ended yet");
-        }
+        release(leading, task).await;
     };
     let ended = if acquired {
         tracing::info!(lease = name, "acting");
@@ -148,19 +146,23 @@ pub async fn run(env: Environment, config: Arc<Config>, sources: Arc<Sources>) -
         Ok(())
     };
     metrics.leader.set(0);
-    // Dropping the channel releases the Lease, so that the next replica need not wait for its end.
+    release(leading, task).await;
+    ended
+}
+
+/// Gives the Lease back, if it is held, so that the next one need not wait for its end: dropping the channel has its task do so.
+async fn release<T>(leading: watch::Receiver<bool>, task: JoinHandle<T>) {
     drop(leading);
     if let Ok(Err(error)) = tokio::time::timeout(PAUSE * 5, task).await {
         tracing::warn!(error = %error, "the Lease was not released");
     }
-    ended
 }
 
 /// What acts while the Lease is held.
 struct Worker {
     view: Arc<View>,
     following: crate::observe::Following,
-    proved: tokio::sync::watch::Receiver<Proved>,
+    proved: watch::Receiver<Proved>,
     apply: Apply,
     place: Installation,
     /// The namespaces of the release records of each service.

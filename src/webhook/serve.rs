@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn, map_response};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use axum_server::Handle;
-use axum_server::tls_rustls::RustlsConfig;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use axum_server::{Handle, Server};
 use hyper_util::rt::TokioTimer;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use poolguard_policy::doors::Door;
@@ -24,6 +24,7 @@ use poolguard_policy::request::Request;
 use poolguard_policy::rules::by_garbage_collector;
 use poolguard_policy::verdict::{Allowed, Decision, Reason, Refusal};
 use poolguard_policy::words::{cut, plain};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
@@ -45,6 +46,9 @@ const DRAIN: Duration = Duration::from_secs(12);
 /// How long a connection may be open without a whole request: whoever opens thousands and says nothing gets them closed. The API
 /// server opens a new one when it has something to ask.
 const SILENCE: Duration = Duration::from_secs(15);
+/// Connections that the kernel holds until they are taken: whoever comes while there are more waits for a second and longer. The
+/// kernel's own limit is no more than that.
+const BACKLOG: u32 = 4096;
 /// The reason of an Event about a removal that happens as soon as it may.
 const REMOVAL_PENDING: &str = "RemovalPending";
 /// The reason of an Event about a removal that an override let pass.
@@ -90,9 +94,7 @@ pub(super) fn router(judge: Judge, further: &'static [Door], metrics: Metrics, e
     let (events, refusals) = mpsc::channel(EVENTS);
     tokio::spawn(publish(env.client.clone(), refusals));
     let shared = Shared { judge: Arc::new(judge), further, metrics, events };
-    Router::new()
-        .route("/validate", post(validate).layer(DefaultBodyLimit::disable()).layer(from_fn(whole)).with_state(shared))
-        .merge(admin::health_router(env.health.clone()))
+    Router::new().route("/validate", post(validate).with_state(shared)).merge(admin::health_router(env.health.clone()))
 }
 
 /// Serves until `end` and what is under way then has been answered. From `shutdown` on, every answer is the last of its connection.
@@ -112,35 +114,50 @@ pub(super) async fn serve(
     let router =
         router.layer(map_response(move |response: Response| std::future::ready(farewell(response, &shutdown))));
     // With one protocol only, its time-out counts from the first byte on, and not from the first line.
-    let mut server = axum_server::bind_rustls(listen, tls).http1_only().handle(handle);
+    let mut server = Server::<SocketAddr>::from_listener(bind(listen)?)
+        .acceptor(RustlsAcceptor::new(tls))
+        .http1_only()
+        .handle(handle);
     server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(SILENCE);
     server.serve(router.into_make_service()).await
 }
 
-/// Waits for the whole body of a request, and for no longer than for its head.
-async fn whole(request: axum::extract::Request, next: Next) -> Response {
-    let (head, body) = request.into_parts();
-    let refused = |status: StatusCode, why: String| {
-        let mut response = (status, why).into_response();
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        response
-    };
-    match tokio::time::timeout(SILENCE, axum::body::to_bytes(body, BODY_LIMIT)).await {
-        Ok(Ok(body)) => next.run(axum::extract::Request::from_parts(head, body.into())).await,
-        Ok(Err(error)) => refused(StatusCode::PAYLOAD_TOO_LARGE, format!("{error}\n")),
-        Err(_) => refused(StatusCode::REQUEST_TIMEOUT, "the body of the request did not come in time\n".to_owned()),
+/// Listens, with room for many who come at once.
+fn bind(listen: SocketAddr) -> Result<TcpListener, std::io::Error> {
+    let socket = if listen.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(listen)?;
+    socket.listen(BACKLOG)
+}
+
+/// The whole body of a request, which is waited for no longer than its head was, or the answer that ends the connection.
+async fn whole(body: Body) -> Result<Bytes, Response> {
+    let refused = |status: StatusCode, why: String| last((status, why).into_response());
+    match tokio::time::timeout(SILENCE, to_bytes(body, BODY_LIMIT)).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(error)) => Err(refused(StatusCode::PAYLOAD_TOO_LARGE, format!("{error}\n"))),
+        Err(_) => {
+            Err(refused(StatusCode::REQUEST_TIMEOUT, "the body of the request did not come in time\n".to_owned()))
+        }
     }
 }
 
-/// Once a stop is requested, every answer ends its connection.
-fn farewell(mut response: Response, shutdown: &Shutdown) -> Response {
-    if shutdown.is_requested() {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
+/// An answer that ends its connection.
+fn last(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
-async fn validate(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
+/// Once a stop is requested, every answer is the last one of its connection.
+fn farewell(response: Response, shutdown: &Shutdown) -> Response {
+    if shutdown.is_requested() { last(response) } else { response }
+}
+
+async fn validate(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Response {
+    let body = match whole(body).await {
+        Ok(body) => body,
+        Err(refused) => return refused,
+    };
     let start = Instant::now();
     let Decoded { uid, request } = match decode(&body, shared.further) {
         Ok(decoded) => decoded,
