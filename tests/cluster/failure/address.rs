@@ -9,6 +9,8 @@ use poolguard_harness::http::get;
 use poolguard_harness::operator::Operator;
 use poolguard_harness::relay::Relay;
 
+use crate::scenario::Alone;
+
 /// How often readiness is looked at: more often than a kubelet does, so that the rows are short.
 const PERIOD: Duration = Duration::from_millis(100);
 /// The webhooks.
@@ -22,7 +24,19 @@ pub struct Address {
 }
 
 impl Address {
-    pub fn start(operator: &Operator) -> Self {
+    /// Has everybody call the webhooks at it, of which there are two from now on.
+    pub fn in_front_of(alone: &Alone) -> Self {
+        let Alone { datacenter, operator, .. } = alone;
+        let this = Self::start(operator);
+        operator.called_at(datacenter, this.relay.port).expect("an address");
+        operator.stop(datacenter, "controller", false).expect("the controller ends");
+        operator.start(datacenter, "controller").expect("it starts with the new address");
+        operator.start(datacenter, "second").expect("a second webhook");
+        operator.ready(datacenter, "second").expect("it is ready");
+        this
+    }
+
+    fn start(operator: &Operator) -> Self {
         let relay = Arc::new(Relay::start(&[operator.webhook_port()]).expect("a relay"));
         let leaving = Arc::<Mutex<Vec<&'static str>>>::default();
         let ended = Arc::<AtomicBool>::default();
@@ -43,10 +57,6 @@ impl Address {
             }
         });
         this
-    }
-
-    pub fn port(&self) -> u16 {
-        self.relay.port
     }
 
     /// A webhook is about to go: it is taken off the list first, as the chart's `preStop` waits for.

@@ -14,6 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use serde_json::json;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::leader::leads;
 use crate::certificates::Load;
 use crate::scenario::{Alone, SOON};
 
@@ -41,15 +42,6 @@ fn start(alone: &Alone, debian: &Debian, process: &'static str, offset: &str) {
     alone.operator.ready(&alone.datacenter, process).expect("it is ready");
 }
 
-fn leads(alone: &Alone, process: &str) {
-    wait_for(&format!("{process} to lead"), SOON, || {
-        let leads = alone.operator.metric(process, "poolguard_controller_leader", &[])?;
-        anyhow::ensure!(leads > 0.5, "it does not");
-        Ok(())
-    })
-    .expect("it leads");
-}
-
 #[test]
 fn no_call_fails_while_clocks_are_an_hour_off() {
     let debian = debian::unpack(&|line| eprintln!("  {line}")).expect("Debian's packages");
@@ -64,7 +56,7 @@ fn no_call_fails_while_clocks_are_an_hour_off() {
         start(&alone, &debian, "webhook", webhook);
         let load = Load::start(datacenter, operator, NAME);
         start(&alone, &debian, "controller", controller);
-        leads(&alone, "controller");
+        leads(operator, "controller", true);
         // The authority is lost, so that everything is made anew, by that clock.
         let reloads =
             || operator.metric("webhook", "poolguard_tls_reloads_total", &["result=\"ok\""]).unwrap_or_default();
@@ -99,7 +91,7 @@ fn no_call_fails_while_clocks_are_an_hour_off() {
     operator.ready(datacenter, "standby").expect("it is ready");
     let dead = Instant::now();
     operator.stop(datacenter, "controller", true).expect("it dies");
-    leads(&alone, "standby");
+    leads(operator, "standby", true);
     let took = dead.elapsed();
     eprintln!("  after the death of a leader whose clock was an hour ahead, another one acts after {took:.1?}");
     assert!(took < Duration::from_secs(45), "it waited for {took:?}");

@@ -72,7 +72,8 @@ fn kept(datacenter: &Datacenter) -> Value {
     })
 }
 
-fn leads(operator: &Operator, process: &str, expected: bool) {
+/// Waits until a process says that it leads, or that it does not.
+pub(super) fn leads(operator: &Operator, process: &str, expected: bool) {
     wait_for(&format!("{process} to lead: {expected}"), SOON, || {
         let leads = operator.metric(process, "poolguard_controller_leader", &[])? > 0.5;
         anyhow::ensure!(leads == expected, "it says {leads}");

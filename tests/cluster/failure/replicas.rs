@@ -4,11 +4,12 @@ use std::fs;
 use std::time::Instant;
 
 use poolguard_harness::datacenter::{Controllers, Datacenter};
-use poolguard_harness::http::get;
+use poolguard_harness::http::healthy;
 use poolguard_harness::operator::Operator;
 use poolguard_harness::wait::wait_for;
 
 use super::address::{Address, BOTH};
+use super::leader::leads;
 use super::limits::Limits;
 use super::traffic::Traffic;
 use crate::scenario::{Alone, SOON};
@@ -32,24 +33,15 @@ fn memory_limit(datacenter: &Datacenter) -> String {
 }
 
 fn on_the_list(operator: &Operator, process: &str) {
-    wait_for(&format!("{process} to be ready"), SOON, || {
-        let answer = get(operator.metrics_port(process), "/readyz")?;
-        anyhow::ensure!(answer.status == 200, "{}", answer.body);
-        Ok(())
-    })
-    .expect("it is ready");
+    wait_for(&format!("{process} to be ready"), SOON, || healthy(operator.metrics_port(process), "/readyz"))
+        .expect("it is ready");
 }
 
 #[test]
 fn replicas_die_and_are_replaced_and_nothing_is_permitted() {
     let alone = Alone::start(Controllers::Apart);
     let Alone { datacenter, operator, .. } = &alone;
-    let address = Address::start(operator);
-    operator.called_at(datacenter, address.port()).expect("an address");
-    operator.stop(datacenter, "controller", false).expect("the controller ends");
-    operator.start(datacenter, "controller").expect("it starts with the new address");
-    operator.start(datacenter, "second").expect("a second webhook");
-    operator.ready(datacenter, "second").expect("it is ready");
+    let address = Address::in_front_of(&alone);
     alone.guarded(NAME);
     let traffic = Traffic::start(datacenter, NAME, MAIN);
 
@@ -83,12 +75,8 @@ fn replicas_die_and_are_replaced_and_nothing_is_permitted() {
     assert!(!told.failed.is_empty(), "nobody was there, and no call failed");
     let dead = Instant::now();
     on_the_list(operator, "controller");
-    wait_for("a new controller to lead once the dead one's Lease has ended", SOON, || {
-        let leads = operator.metric("controller", "poolguard_controller_leader", &[])?;
-        anyhow::ensure!(leads > 0.5, "it does not");
-        Ok(())
-    })
-    .expect("it leads");
+    // Once the dead one's Lease has ended.
+    leads(operator, "controller", true);
     eprintln!("  the new controller acts {:.1?} after the webhooks did", dead.elapsed());
 
     replaced(&alone, &address, &traffic);

@@ -57,12 +57,7 @@ fn an_upgrade_and_the_way_back_fail_no_call() {
         Operator::install_by(datacenter, &truth, &previous.binary, &previous.chart)
     });
     let Alone { datacenter, operator, .. } = &alone;
-    let address = Address::start(operator);
-    operator.called_at(datacenter, address.port()).expect("an address");
-    operator.stop(datacenter, "controller", false).expect("the controller ends");
-    operator.start(datacenter, "controller").expect("it starts with the new address");
-    operator.start(datacenter, "second").expect("a second webhook");
-    operator.ready(datacenter, "second").expect("it is ready");
+    let address = Address::in_front_of(&alone);
     alone.guarded(NAME);
     let before = objects(datacenter, NAME).expect("the objects");
     let traffic = Traffic::start(datacenter, NAME, MAIN);

@@ -297,6 +297,17 @@ impl Datacenter {
         Ok(())
     }
 
+    /// Starts a `kubectl proxy`, as an administrator: the API server over plain HTTP. Returns its address.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn proxy(&self, ports: &mut Ports) -> Result<String> {
+        let port = ports.take()?;
+        let mut proxy = self.command(Who::Admin, "kubectl");
+        self.run.start("proxy", proxy.args(["proxy", &format!("--port={port}")]))?;
+        Ok(format!("127.0.0.1:{port}"))
+    }
+
     /// The API server's port.
     pub fn api_port(&self) -> u16 {
         self.ports.api

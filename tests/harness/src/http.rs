@@ -1,10 +1,10 @@
-//! One request over plain HTTP on loopback.
+//! One request over plain HTTP on loopback, and what is read from an exposition of metrics.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -61,4 +61,23 @@ pub fn request_within(
 /// If nobody answers.
 pub fn get(port: u16, path: &str) -> Result<Answer> {
     request(&format!("127.0.0.1:{port}"), "GET", path, &[], "")
+}
+
+/// That a GET is answered with 200; otherwise the answer is the error.
+///
+/// # Errors
+/// If nobody answers, or with another status.
+pub fn healthy(port: u16, path: &str) -> Result<()> {
+    let answer = get(port, path)?;
+    ensure!(answer.status == 200, "{}", answer.body);
+    Ok(())
+}
+
+/// The sum of a metric's samples, in an exposition, whose labels contain all of `labels`.
+pub fn sum(exposition: &str, name: &str, labels: &[&str]) -> f64 {
+    let ours = exposition.lines().filter(|line| {
+        line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+            && labels.iter().all(|label| line.contains(label))
+    });
+    ours.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
 }

@@ -17,9 +17,9 @@ use crate::chart;
 use crate::datacenter::{Datacenter, Who};
 use crate::edge::Edge;
 use crate::edge::addresses::{CLIENTS, NETWORKS};
-use crate::http::get;
+use crate::http::{get, healthy, sum};
 use crate::mount::Mount;
-use crate::pki::{Authority, Subject};
+use crate::pki::Authority;
 use crate::ports::Ports;
 use crate::wait::wait_for;
 
@@ -129,21 +129,8 @@ fn certificate(datacenter: &Datacenter, truth: &Truth, folder: &Path) -> Result<
         return Ok((String::new(), Some(Mount::start(datacenter, NAMESPACE, "poolguard-webhook-tls", tls)?)));
     }
     let authority = Authority::new(folder.join("pki"), "poolguard")?;
-    let (certificate, key) = authority.sign("webhook", Subject::Server(&["poolguard-webhook.poolguard.svc"]))?;
-    fs::create_dir_all(&tls).context("cannot make the folder of the certificate")?;
-    fs::copy(certificate, tls.join("tls.crt")).context("cannot copy the certificate")?;
-    fs::copy(key, tls.join("tls.key")).context("cannot copy the key")?;
-    fs::write(tls.join("ca.crt"), &authority.pem).context("cannot write the authority")?;
+    authority.mounted(&tls, "webhook", &["poolguard-webhook.poolguard.svc"])?;
     Ok((BASE64.encode(&authority.pem), None))
-}
-
-/// The sum of a metric's samples, in an exposition, whose labels contain all of `labels`.
-pub(crate) fn sum(exposition: &str, name: &str, labels: &[&str]) -> f64 {
-    let ours = exposition.lines().filter(|line| {
-        line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
-            && labels.iter().all(|label| line.contains(label))
-    });
-    ours.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
 }
 
 /// The processes.
@@ -386,9 +373,7 @@ impl Operator {
             if let Some((_, pid)) = pid {
                 datacenter.run().ensure_running(pid, &log)?;
             }
-            let answer = get(self.metrics_port(process), "/readyz")?;
-            ensure!(answer.status == 200, "{}", answer.body);
-            Ok(())
+            healthy(self.metrics_port(process), "/readyz")
         })
         .with_context(|| datacenter.run().log_tail(&log))
     }

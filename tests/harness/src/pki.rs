@@ -73,6 +73,19 @@ impl Authority {
         Ok(paths)
     }
 
+    /// The same for a server, laid out as a Secret is mounted: `tls.crt`, `tls.key` and `ca.crt` in this folder.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn mounted(&self, folder: &Path, name: &str, hosts: &[&str]) -> Result<()> {
+        let (certificate, key) = self.sign(name, Subject::Server(hosts))?;
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        for (from, to) in [(certificate, "tls.crt"), (key, "tls.key"), (self.file(), "ca.crt")] {
+            fs::copy(from, folder.join(to)).with_context(|| format!("cannot write {to} of {name}"))?;
+        }
+        Ok(())
+    }
+
     /// The authority's certificate.
     pub fn file(&self) -> PathBuf {
         self.folder.join("ca.crt")

@@ -80,11 +80,7 @@ pub fn run(flags: &Flags) -> Result<()> {
     let tell = |name: &str, text: &str| if flags.docs { report::document(name, text) } else { Ok(()) };
     if wanted(Part::Straight) {
         let rows = straight.run(&contestants)?;
-        let mut text = String::new();
-        for (heading, table) in tables::all(&rows) {
-            println!("{heading}\n{}", table.text());
-            text.push_str(&format!("**{heading}**\n\n{}\n", table.markdown()));
-        }
+        let text = report::show(&tables::all(&rows));
         report::json("straight", &rows)?;
         let file = report::folder()?.join("straight.svg");
         report::chart(&file, "CPU seconds per 1,000 reviews, straight over HTTPS", &tables::bars(&rows))?;
@@ -118,11 +114,7 @@ pub fn run(flags: &Flags) -> Result<()> {
             .map(AsRef::as_ref)
             .filter(|one: &&dyn Contestant| !all || !apiserver::OTHERS.contains(&one.name()));
         let rows = apiserver::run(&programs, &rig, contestants, &apiserver::Size::new(flags.quick))?;
-        let mut text = String::new();
-        for (heading, table) in apiserver::tables(&rows) {
-            println!("{heading}\n{}", table.text());
-            text.push_str(&format!("**{heading}**\n\n{}\n", table.markdown()));
-        }
+        let text = report::show(&apiserver::tables(&rows));
         report::json("apiserver", &rows)?;
         let file = report::folder()?.join("apiserver.svg");
         report::chart(&file, "CPU seconds per 1,000 dry runs, all processes", &apiserver::bars(&rows))?;

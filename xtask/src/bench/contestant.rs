@@ -6,12 +6,12 @@
 use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use poolguard_harness::datacenter::Datacenter;
 use poolguard_harness::run::Run;
-use poolguard_rig::Verdict;
+use poolguard_rig::{Asked, Plan, Verdict};
 
 /// Where the services stand: peers index by namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +123,28 @@ pub struct Running {
 }
 
 impl Running {
+    /// One process that listens at a port of 127.0.0.1; `held` lives as long.
+    pub fn new(port: u16, path: &str, authority: PathBuf, pid: u32, held: impl Any) -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        Self { address, path: path.to_owned(), authority, pids: vec![pid], held: vec![Box::new(held)] }
+    }
+
+    /// Sends it the reviews of this file, one connection as fast as possible for a second. What differs is said by who measures.
+    pub fn plan(&self, reviews: &Path, expected: Verdict) -> Plan {
+        Plan {
+            address: self.address,
+            authority: self.authority.clone(),
+            asked: Asked::Reviews { path: self.path.clone(), file: reviews.to_path_buf() },
+            expected,
+            connections: 1,
+            rate: None,
+            warmup: 0.0,
+            seconds: 1.0,
+            patience: 2.0,
+            pids: self.pids.clone(),
+        }
+    }
+
     /// Ends it.
     ///
     /// # Errors

@@ -78,15 +78,13 @@ pub fn run(flags: &Flags) -> Result<()> {
     let truth = Truth { proof_interval: "30s", ..Truth::conftool(&fleet.conftool.endpoint) };
     let operator = Operator::install_with(&fleet.eqiad, &truth, &binary)?;
     let mut ports = Ports::new();
-    let port = ports.take()?;
+    let proxy = fleet.eqiad.proxy(&mut ports)?;
     let run = fleet.run();
-    let mut proxy = fleet.eqiad.command(Who::Admin, "kubectl");
-    run.start("proxy", proxy.args(["proxy", &format!("--port={port}")]))?;
     let tap = Tap::start(fleet.conftool.endpoint.trim_start_matches("http://"))?;
     let bench = Bench {
         confctl: fleet.conftool.through(tap.port)?,
         tap,
-        proxy: format!("127.0.0.1:{port}"),
+        proxy,
         statuses: run.folder().join("log/statuses"),
         fleet,
         operator,

@@ -1,6 +1,5 @@
 //! The floor: what network, TLS and JSON alone cost.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -35,10 +34,9 @@ impl Contestant for Floor {
         let authority = Authority::new(setting.run().subfolder("floor")?, "floor")?;
         let (certificate, key) = authority.sign("floor", Subject::Server(&[]))?;
         let mut ports = Ports::new();
-        let address = SocketAddr::from(([127, 0, 0, 1], ports.take()?));
+        let port = ports.take()?;
         let mut command = Command::new(&self.program);
-        let pid = setting.run().start("floor", command.arg(address.to_string()).arg(certificate).arg(key))?;
-        let authority = authority.file();
-        Ok(Running { address, path: "/validate".to_owned(), authority, pids: vec![pid], held: vec![Box::new(ports)] })
+        let pid = setting.run().start("floor", command.arg(format!("127.0.0.1:{port}")).arg(certificate).arg(key))?;
+        Ok(Running::new(port, "/validate", authority.file(), pid, ports))
     }
 }

@@ -1,7 +1,6 @@
 //! Poolguard's webhook as it is shipped, with conftool's etcd as its source.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -77,11 +76,6 @@ pub fn prepare(program: &Path, setting: &Setting<'_>) -> Result<Operator> {
 /// # Errors
 /// If it has not.
 pub fn running(operator: Operator) -> Result<Running> {
-    Ok(Running {
-        address: SocketAddr::from(([127, 0, 0, 1], operator.webhook_port())),
-        path: "/validate".to_owned(),
-        authority: operator.folder().join("tls/ca.crt"),
-        pids: vec![operator.pid("webhook").context("the webhook has not been started")?],
-        held: vec![Box::new(operator)],
-    })
+    let pid = operator.pid("webhook").context("the webhook has not been started")?;
+    Ok(Running::new(operator.webhook_port(), "/validate", operator.folder().join("tls/ca.crt"), pid, operator))
 }

@@ -50,6 +50,28 @@ impl Table {
     }
 }
 
+/// Prints tables under their headings. Returns them for the documentation.
+pub fn show(tables: &[(String, Table)]) -> String {
+    let mut text = String::new();
+    for (heading, table) in tables {
+        println!("{heading}\n{}", table.text());
+        let _ = writeln!(text, "**{heading}**\n\n{}", table.markdown());
+    }
+    text
+}
+
+/// Gathers rows below the heading that each has; those with the same one stand together.
+pub fn headed(head: &[&str], rows: impl Iterator<Item = (String, Vec<String>)>) -> Vec<(String, Table)> {
+    let mut tables: Vec<(String, Table)> = Vec::new();
+    for (heading, cells) in rows {
+        match tables.last_mut() {
+            Some((last, table)) if *last == heading => table.rows.push(cells),
+            _ => tables.push((heading, Table { rows: vec![cells], ..Table::new(head) })),
+        }
+    }
+    tables
+}
+
 /// The folder of what is written.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use poolguard_harness::http::get;
+use poolguard_harness::http::healthy;
 use poolguard_harness::programs::Programs;
 use poolguard_harness::wait::{wait_for, wait_for_every};
 use poolguard_rig::process::memory;
@@ -71,11 +71,7 @@ fn measure(programs: &Programs, contestant: &Poolguard, count: usize, pods: usiz
     let port = operator.metrics_port("webhook");
     let started = Instant::now();
     cores::on_the_servers(|| operator.start(&world.datacenter, "webhook"))?;
-    wait_for_every(OFTEN, "the webhook to be ready", READY, || {
-        let answer = get(port, "/readyz")?;
-        ensure!(answer.status == 200, "{}", answer.body);
-        Ok(())
-    })?;
+    wait_for_every(OFTEN, "the webhook to be ready", READY, || healthy(port, "/readyz"))?;
     let ready = started.elapsed().as_secs_f64();
     thread::sleep(REST);
     let pid = operator.pid("webhook").context("the webhook has not been started")?;

@@ -126,19 +126,9 @@ pub fn run(programs: &Programs, rig: &Rig, contestant: &Poolguard, quick: bool) 
 }
 
 fn plan(running: &Running, reviews: &Path, expected: Verdict, rate: f64, seconds: f64, connections: usize) -> Plan {
-    Plan {
-        address: running.address,
-        authority: running.authority.clone(),
-        asked: poolguard_rig::Asked::Reviews { path: running.path.clone(), file: reviews.to_path_buf() },
-        expected,
-        connections,
-        rate: Some(rate),
-        warmup: 0.0,
-        // The last one is due at the end, and counts.
-        seconds: seconds + 0.5 / rate,
-        patience: PATIENCE,
-        pids: running.pids.clone(),
-    }
+    // The last one is due at the end, and counts.
+    let seconds = seconds + 0.5 / rate;
+    Plan { connections, rate: Some(rate), seconds, patience: PATIENCE, ..running.plan(reviews, expected) }
 }
 
 /// All of them due within ten milliseconds.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use poolguard_harness::programs::Programs;
 use poolguard_harness::wait::wait_for;
 use poolguard_rig::process::memory;
-use poolguard_rig::{Asked, Outcome, Plan, Verdict};
+use poolguard_rig::{Outcome, Plan, Verdict};
 use serde::Serialize;
 
 use super::contestant::{Contestant, Layout, Running, Services};
@@ -316,18 +316,8 @@ fn per_second(outcome: &Outcome) -> f64 {
 }
 
 fn plan(entry: &Entry<'_>, reviews: &Path, right: Verdict) -> Plan {
-    Plan {
-        address: entry.running.address,
-        authority: entry.running.authority.clone(),
-        asked: Asked::Reviews { path: entry.running.path.clone(), file: reviews.to_path_buf() },
-        expected: entry.contestant.answers(right),
-        connections: CONNECTIONS,
-        rate: None,
-        warmup: WARMUP,
-        seconds: 1.0,
-        patience: 2.0,
-        pids: entry.running.pids.clone(),
-    }
+    let plan = entry.running.plan(reviews, entry.contestant.answers(right));
+    Plan { connections: CONNECTIONS, warmup: WARMUP, ..plan }
 }
 
 fn row(

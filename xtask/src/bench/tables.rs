@@ -1,22 +1,13 @@
 //! The tables and the chart of the straight rig.
 
-use super::report::{Bar, Table};
+use super::report::{Bar, Table, headed};
 use super::spread::{Spread, digits};
 use super::straight::Row;
 
 /// One table for each number of services, under its heading.
 pub fn all(rows: &[Row]) -> Vec<(String, Table)> {
-    let mut tables: Vec<(String, Table)> = Vec::new();
-    for row in rows {
-        let heading = format!("{} services, {}", digits_of(row.services), row.layout);
-        if tables.last().is_none_or(|(last, _)| *last != heading) {
-            tables.push((heading, Table::new(&HEAD)));
-        }
-        if let Some((_, table)) = tables.last_mut() {
-            table.rows.push(cells(row));
-        }
-    }
-    tables
+    let heading = |row: &Row| format!("{} services, {}", digits_of(row.services), row.layout);
+    headed(&HEAD, rows.iter().map(|row| (heading(row), cells(row))))
 }
 
 const HEAD: [&str; 11] = [

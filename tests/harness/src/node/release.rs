@@ -100,7 +100,7 @@ impl Release {
         for pod in pods(node, NAMESPACE, "app.kubernetes.io/component=webhook")? {
             let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}:8080/proxy/metrics");
             let text = node.datacenter.kubectl(&["get", "--raw", &path])?.success()?;
-            sum += crate::operator::sum(&text, name, labels);
+            sum += crate::http::sum(&text, name, labels);
         }
         Ok(sum)
     }

@@ -1,7 +1,7 @@
 //! The API server's own figures about admission, read before and after what is measured.
 
 use anyhow::{Result, ensure};
-use poolguard_harness::http::request;
+use poolguard_harness::http::{request, sum};
 
 /// What is called, and for how long, of DELETE requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -58,12 +58,8 @@ impl Metrics {
 
     /// The histogram with these labels.
     fn durations(&self, name: &str, labels: &[&str]) -> Durations {
-        let all = |suffix: &str| {
-            let ours = self.0.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(suffix));
-            let ours = ours.filter(|rest| labels.iter().all(|label| rest.contains(label)));
-            ours.filter_map(|rest| rest.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
-        };
-        Durations { count: all("_count{"), sum: all("_sum{") }
+        let all = |suffix: &str| sum(&self.0, &format!("{name}_{suffix}"), labels);
+        Durations { count: all("count"), sum: all("sum") }
     }
 }
 

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use poolguard_harness::datacenter::Who;
 use poolguard_harness::http::request;
 use poolguard_harness::ports::Ports;
 use poolguard_harness::programs::Programs;
@@ -50,10 +49,7 @@ impl Stage {
         store::write(&world.etcd, &pods)?;
         let run = world.datacenter.run();
         let mut ports = Ports::new();
-        let port = ports.take()?;
-        let mut proxy = world.datacenter.command(Who::Admin, "kubectl");
-        run.start("proxy", proxy.args(["proxy", &format!("--port={port}")]))?;
-        let proxy = format!("127.0.0.1:{port}");
+        let proxy = world.datacenter.proxy(&mut ports)?;
         wait_for("the API server over plain HTTP", SOON, || {
             let answer = request(&proxy, "GET", "/readyz", &[], "")?;
             ensure!(answer.status == 200, "{}", answer.body);

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::measure::{Case, Sample};
 use super::turn::NOBODY;
-use crate::bench::report::{Bar, Table};
+use crate::bench::report::{Bar, Table, headed};
 use crate::bench::spread::{Spread, digits};
 
 /// One measurement of one candidate.
@@ -40,17 +40,8 @@ const HEAD: [&str; 11] = [
 
 /// The tables under their headings.
 pub fn all(rows: &[Row]) -> Vec<(String, Table)> {
-    let mut tables: Vec<(String, Table)> = Vec::new();
-    for group in groups(rows) {
-        let heading = format!("Through the API server, {} services in one namespace", group.services());
-        if tables.last().is_none_or(|(last, _)| *last != heading) {
-            tables.push((heading, Table::new(&HEAD)));
-        }
-        if let Some((_, table)) = tables.last_mut() {
-            table.rows.push(group.cells());
-        }
-    }
-    tables
+    let heading = |group: &Group<'_>| format!("Through the API server, {} services in one namespace", group.services());
+    headed(&HEAD, groups(rows).into_iter().map(|group| (heading(&group), group.cells())))
 }
 
 /// All CPU time of each candidate.

@@ -1,10 +1,9 @@
 //! The certificate of a peer, in a folder as programs of the field expect it.
 
-use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
-use poolguard_harness::pki::{Authority, Subject};
+use anyhow::Result;
+use poolguard_harness::pki::Authority;
 use poolguard_harness::run::Run;
 
 /// `tls.crt`, `tls.key` and `ca.crt`.
@@ -18,10 +17,7 @@ impl Certificate {
     pub fn new(run: &Run, name: &str) -> Result<Self> {
         let folder = run.subfolder(&format!("{name}/tls"))?;
         let authority = Authority::new(run.subfolder(&format!("{name}/pki"))?, name)?;
-        let (certificate, key) = authority.sign(name, Subject::Server(&[]))?;
-        for (from, to) in [(certificate, "tls.crt"), (key, "tls.key"), (authority.file(), "ca.crt")] {
-            fs::copy(from, folder.join(to)).with_context(|| format!("cannot write {to} of {name}"))?;
-        }
+        authority.mounted(&folder, name, &[])?;
         Ok(Self { folder })
     }
 

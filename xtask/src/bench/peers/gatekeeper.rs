@@ -5,16 +5,16 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use poolguard_harness::datacenter::{Datacenter, Who};
-use poolguard_harness::http::get;
+use poolguard_harness::http::healthy;
 use poolguard_harness::ports::Ports;
 use poolguard_harness::programs;
 use poolguard_harness::wait::wait_for;
 
 use super::certificate::Certificate;
-use super::established;
 use super::policy::{CONSTRAINT, constraint, template};
+use super::{established, ready};
 use crate::bench::contestant::{Contestant, Running, Setting};
 use crate::progress;
 
@@ -66,20 +66,8 @@ impl Contestant for Gatekeeper {
                 .arg(format!("--cert-dir={}", certificate.folder.display())),
         )?;
         policy(datacenter)?;
-        wait_for("gatekeeper to be ready", SOON, || {
-            run.ensure_running(pid, NAME)?;
-            let answer = get(health, "/readyz")?;
-            ensure!(answer.status == 200, "{}", answer.body);
-            Ok(())
-        })
-        .with_context(|| run.log_tail(NAME))?;
-        Ok(Running {
-            address: ([127, 0, 0, 1], port).into(),
-            path: "/v1/admit".to_owned(),
-            authority: certificate.authority(),
-            pids: vec![pid],
-            held: vec![Box::new(ports)],
-        })
+        ready(run, NAME, pid, SOON, || healthy(health, "/readyz"))?;
+        Ok(Running::new(port, "/v1/admit", certificate.authority(), pid, ports))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Kyverno: a ValidatingPolicy, in CEL, on ServicePoolings that it keeps a copy of.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -11,12 +11,11 @@ use base64::prelude::BASE64_STANDARD as BASE64;
 use poolguard_harness::datacenter::{Datacenter, Who};
 use poolguard_harness::ports::Ports;
 use poolguard_harness::programs;
-use poolguard_harness::wait::wait_for;
 use serde_json::json;
 
 use super::certificate::Certificate;
-use super::established;
 use super::policy;
+use super::{established, ready};
 use crate::bench::contestant::{Contestant, Running, Setting};
 use crate::progress;
 
@@ -75,20 +74,11 @@ impl Contestant for Kyverno {
                 .args(["--disableMetrics", "--controllerRuntimeMetricsAddress=0", "--admissionReports=false"])
                 .args(["--reportsServiceAccountName=none", "--backgroundServiceAccountName=none"]),
         )?;
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        wait_for("kyverno to take its policy", SOON, || {
-            run.ensure_running(pid, NAME)?;
-            TcpStream::connect(address).context("it does not listen")?;
+        ready(run, NAME, pid, SOON, || {
+            TcpStream::connect(("127.0.0.1", port)).context("it does not listen")?;
             datacenter.apply(policy::KYVERNO)
-        })
-        .with_context(|| run.log_tail(NAME))?;
-        Ok(Running {
-            address,
-            path: "/vpol/keep-pooled-pods".to_owned(),
-            authority: certificate.authority(),
-            pids: vec![pid],
-            held: vec![Box::new(ports)],
-        })
+        })?;
+        Ok(Running::new(port, "/vpol/keep-pooled-pods", certificate.authority(), pid, ports))
     }
 }
 

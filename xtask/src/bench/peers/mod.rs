@@ -13,8 +13,12 @@ mod kyverno;
 mod opa;
 pub mod policy;
 
-use anyhow::Result;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
 use poolguard_harness::datacenter::Datacenter;
+use poolguard_harness::run::Run;
+use poolguard_harness::wait::wait_for;
 
 use super::contestant::Contestant;
 
@@ -25,6 +29,15 @@ pub fn all() -> Vec<Box<dyn Contestant>> {
         Box::new(opa::Opa::default()),
         Box::new(kyverno::Kyverno::default()),
     ]
+}
+
+/// Waits until a peer's process is as it should be before it is asked; `looks` is tried again and again.
+fn ready(run: &Run, name: &str, pid: u32, patience: Duration, looks: impl Fn() -> Result<()>) -> Result<()> {
+    wait_for(&format!("{name} to be ready"), patience, || {
+        run.ensure_running(pid, name)?;
+        looks()
+    })
+    .with_context(|| run.log_tail(name))
 }
 
 /// Waits until the API server serves every kind that it has a definition of.

@@ -8,15 +8,14 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use poolguard_harness::http::get;
+use anyhow::{Context, Result};
+use poolguard_harness::http::healthy;
 use poolguard_harness::ports::Ports;
 use poolguard_harness::programs;
-use poolguard_harness::wait::wait_for;
 use serde_json::{Map, Value, json};
 
 use super::certificate::Certificate;
-use super::policy;
+use super::{policy, ready};
 use crate::bench::contestant::{Contestant, Running, Setting};
 use crate::progress;
 
@@ -60,20 +59,8 @@ impl Contestant for Opa {
                 .arg(format!("--tls-private-key-file={}", certificate.folder.join("tls.key").display()))
                 .arg(folder),
         )?;
-        wait_for("opa to be ready", SOON, || {
-            run.ensure_running(pid, NAME)?;
-            let answer = get(health, "/health")?;
-            ensure!(answer.status == 200, "{}", answer.body);
-            Ok(())
-        })
-        .with_context(|| run.log_tail(NAME))?;
-        Ok(Running {
-            address: ([127, 0, 0, 1], port).into(),
-            path: "/".to_owned(),
-            authority: certificate.authority(),
-            pids: vec![pid],
-            held: vec![Box::new(ports)],
-        })
+        ready(run, NAME, pid, SOON, || healthy(health, "/health"))?;
+        Ok(Running::new(port, "/", certificate.authority(), pid, ports))
     }
 }
 
