@@ -93,7 +93,7 @@ impl Judge {
                     let asked: Vec<(Key, Pooling)> = asked.collect();
                     let concluded = join_all(asked.iter().map(|(key, pooling)| self.conclude(key, pooling))).await;
                     for ((key, pooling), conclusion) in asked.into_iter().zip(concluded) {
-                        conclusions.insert(key.clone(), conclusion);
+                        conclusions.insert(key.clone(), Arc::new(conclusion));
                         poolings.insert(key, pooling);
                     }
                 }
