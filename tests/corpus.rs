@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use jiff::{SignedDuration, Timestamp};
 use poolguard::api::{self, PoolingOverride, ServicePooling};
@@ -190,7 +190,8 @@ fn request(asked: &Asked) -> Result<Request, String> {
             "namespace": asked.namespace, "name": asked.name, "dryRun": asked.dry_run, "object": asked.object, "oldObject": asked.old_object,
         },
     });
-    let decoded = decode(review.to_string().as_bytes(), further()).map_err(|error| error.to_string())?;
+    let body = review.to_string();
+    let decoded = decode(body.as_bytes(), further()).map_err(|error| error.to_string())?;
     decoded.request.ok_or_else(|| "no door".to_owned())
 }
 
@@ -231,7 +232,7 @@ fn judge(case: &Case, request: &Request, state: &State) -> Result<Decision, Stri
                         Watched::Undecodable { .. } => None,
                     };
                     let pooling = own.or(held).ok_or("asked about a resource that does not decode")?;
-                    conclusions.insert(key, conclude("eqiad", pooling, &answers, now));
+                    conclusions.insert(key, Arc::new(conclude("eqiad", pooling, &answers, now)));
                 }
             }
             Decision::Read(references) => {

@@ -2,7 +2,7 @@
 //! proptest or from a fuzzer.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
 use poolguard_policy::doors::{Door, custom};
@@ -50,7 +50,7 @@ pub fn judge(request: &Request) -> Decision {
                         Some(Body::Pooling(Ok(old))) => old.as_ref().clone(),
                         _ => pooling(),
                     };
-                    conclusions.insert(key, conclude("eqiad", &pooling, &[], now));
+                    conclusions.insert(key, Arc::new(conclude("eqiad", &pooling, &[], now)));
                 }
             }
             Decision::Read(references) => live.extend(references.into_iter().map(|reference| (reference, None))),
@@ -62,7 +62,7 @@ pub fn judge(request: &Request) -> Decision {
 }
 
 fn labels() -> Labels {
-    Labels::from([("app".to_owned(), "recorded".to_owned()), ("routed_via".to_owned(), "production".to_owned())])
+    [("app", "recorded"), ("routed_via", "production")].into_iter().collect()
 }
 
 fn pooling() -> Pooling {

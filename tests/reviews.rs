@@ -105,6 +105,7 @@ fn every_recording_gets_its_verdict() {
 /// What becomes of a body: no panic, and no answer without a uid.
 fn check(body: &[u8]) -> Option<String> {
     let Decoded { uid, request } = decode(body, fixed::further()).ok()?;
+    let uid = uid.into_owned();
     assert!(!uid.is_empty());
     let answer = match request.as_ref().map(fixed::judge) {
         None => json!(Answer::allow(&uid, &[], &[])),

@@ -267,7 +267,7 @@ mod tests {
             name: "main".to_owned(),
             controller: None,
             release: None,
-            template_labels: [("app".to_owned(), "eventgate".to_owned())].into(),
+            template_labels: [("app", "eventgate")].into_iter().collect(),
             replicas,
             replacement,
             current: replicas,

@@ -1,6 +1,7 @@
 //! What a decision is given besides the request and the view: what the configuration says, and what was asked for.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::evidence::Conclusion;
 use crate::guarded::Live;
@@ -41,7 +42,7 @@ pub struct Trusted {
 #[derive(Debug, Clone, Copy)]
 pub struct Known<'a> {
     /// Conclusions about services that were asked about.
-    pub conclusions: &'a BTreeMap<Key, Conclusion>,
+    pub conclusions: &'a BTreeMap<Key, Arc<Conclusion>>,
     /// Workloads that were read.
     pub live: &'a Live,
     /// Overrides that were read again; `None` where there is none of that name any more.

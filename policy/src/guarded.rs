@@ -89,19 +89,20 @@ pub fn concerns<'a>(request: &'a Request, state: &'a State, live: &Live) -> Vec<
         Effect::RemoveDefinition => everywhere(state).map(|watched| carries(watched)).collect(),
         Effect::RemoveRelease => {
             let Some(release) = released(request) else { return Vec::new() };
+            let ours = |workload: &&Workload| workload.release.as_ref() == Some(&release);
             state
                 .namespaces
                 .values()
-                .flat_map(|namespace| namespace.poolings.values().map(move |watched| (namespace, watched)))
+                .map(|namespace| (namespace, templates(namespace, ours)))
+                .flat_map(|(namespace, labels)| selecting(namespace, labels).into_iter().map(move |it| (namespace, it)))
                 .filter_map(|(namespace, watched)| of_release(namespace, watched, &release))
                 .collect()
         }
         Effect::RemoveNamespace | Effect::UnlabelNamespace => of_namespace(request, state),
         _ => {
             let Some(namespace) = state.namespace(&request.namespace) else { return Vec::new() };
-            namespace
-                .poolings
-                .values()
+            near(request, namespace, live)
+                .into_iter()
                 .filter_map(|watched| match watched {
                     Watched::Undecodable { .. } => whole_namespace(request).then(|| carries(watched)),
                     Watched::Known(pooling) => touch(request, state, namespace, pooling, live)
@@ -110,6 +111,76 @@ pub fn concerns<'a>(request: &'a Request, state: &'a State, live: &Live) -> Vec<
                 .collect()
         }
     }
+}
+
+/// The services of a namespace that [`touch`] must look at: each selects something that the request is about, or may select
+/// anything. Of a request that cannot be read, all.
+fn near<'a>(request: &Request, namespace: &'a Namespace, live: &Live) -> Vec<&'a Watched> {
+    let all = || namespace.poolings.values().collect();
+    let old = request.old.as_ref().map(|object| &object.body);
+    let new = request.new.as_ref().map(|object| &object.body);
+    match (request.door.effect, old, new) {
+        (Effect::RemovePod, Some(Body::Pod(pod)), _)
+        | (Effect::RelabelPod, Some(Body::Pod(pod)), Some(Body::Pod(_))) => selecting(namespace, [&pod.labels]),
+        (Effect::EvictPod, ..) => match namespace.pods.get(&request.name) {
+            Some(pod) => selecting(namespace, [&pod.labels]),
+            None => all(),
+        },
+        (Effect::RemoveWorkload, Some(Body::Workload(workload)), _)
+        | (Effect::MoveDaemonSet, Some(Body::Workload(workload)), Some(Body::Workload(_)))
+        | (Effect::ScaleWorkload, Some(Body::Workload(workload)), Some(Body::Workload(_) | Body::Scale { .. })) => {
+            selecting(namespace, [&workload.template_labels])
+        }
+        (Effect::ScaleWorkload, _, Some(Body::Workload(_) | Body::Scale { .. })) => {
+            match scaled(request, namespace, live) {
+                Some(workload) => selecting(namespace, [&workload.template_labels]),
+                None => all(),
+            }
+        }
+        (Effect::RemoveService, Some(Body::Service(service)), _)
+        | (Effect::ChangeService, Some(Body::Service(service)), Some(Body::Service(_))) => {
+            selecting(namespace, behind(namespace, service))
+        }
+        (Effect::RemoveRoute, Some(Body::Route(route)), _)
+        | (Effect::ChangeRoute, Some(Body::Route(route)), Some(Body::Route(_))) => {
+            let services = route.backends().filter_map(|name| namespace.services.get(name));
+            selecting(namespace, services.flat_map(|service| behind(namespace, service)))
+        }
+        (Effect::RemoveReference, ..) => {
+            selecting(namespace, templates(namespace, |workload| names(request, workload)))
+        }
+        (Effect::RemoveAccompanying, Some(_), _) => {
+            let release = request.old.as_ref().and_then(|object| object.release.as_ref());
+            let of_it = |workload: &&Workload| release.is_some() && workload.release.as_ref() == release;
+            selecting(namespace, templates(namespace, of_it))
+        }
+        (Effect::ChangeBudget, Some(Body::Budget(budget)), Some(Body::Budget(_))) => {
+            selecting(namespace, templates(namespace, |workload| budget.covers(&workload.template_labels)))
+        }
+        _ => all(),
+    }
+}
+
+/// Those that may select one of these, each once, by name.
+fn selecting<'a, 'b>(namespace: &'a Namespace, labels: impl IntoIterator<Item = &'b Labels>) -> Vec<&'a Watched> {
+    let of_any = namespace.poolings.of_any();
+    let mut found: Vec<_> =
+        labels.into_iter().flat_map(|labels| namespace.poolings.candidates(labels)).chain(of_any).collect();
+    found.sort_unstable_by_key(|(name, _)| *name);
+    found.dedup_by_key(|(name, _)| *name);
+    found.into_iter().map(|(_, watched)| watched).collect()
+}
+
+/// The labels of the pods that some workloads make.
+fn templates(namespace: &Namespace, which: impl Fn(&&Workload) -> bool) -> impl Iterator<Item = &Labels> {
+    namespace.workloads.values().filter(which).map(|workload| &workload.template_labels)
+}
+
+/// The labels of everything that a Service selects.
+fn behind<'a>(namespace: &'a Namespace, service: &'a Service) -> impl Iterator<Item = &'a Labels> {
+    let pods = namespace.pods.values().map(|pod| &pod.labels);
+    let templates = namespace.workloads.values().map(|workload| &workload.template_labels);
+    pods.chain(templates).filter(|labels| service.selects(labels))
 }
 
 fn carries(watched: &Watched) -> Concern<'_> {
@@ -164,7 +235,7 @@ const NOT_SAID: &str = "the request does not contain it";
 /// The release whose record the request is about: its name says so, which nobody can change; a label, everybody.
 pub(crate) fn released(request: &Request) -> Option<Release> {
     let labels = request.old.as_ref().or(request.new.as_ref()).map(|object| &object.labels);
-    let name = released_by_name(&request.name).or_else(|| labels?.get("name").map(String::as_str))?;
+    let name = released_by_name(&request.name).or_else(|| labels?.get("name"))?;
     Some(Release { namespace: request.namespace.clone(), name: name.to_owned() })
 }
 
@@ -177,16 +248,16 @@ fn released_by_name(name: &str) -> Option<&str> {
 fn of_namespace<'a>(request: &Request, state: &'a State) -> Vec<Concern<'a>> {
     let mut concerns = Vec::new();
     for (name, namespace) in &state.namespaces {
-        for watched in namespace.poolings.values() {
-            if *name == request.namespace {
-                concerns.push(carries(watched));
-                continue;
-            }
+        if *name == request.namespace {
+            concerns.extend(namespace.poolings.values().map(carries));
+            continue;
+        }
+        let kept_there =
+            |workload: &&Workload| workload.release.as_ref().is_some_and(|of| of.namespace == request.namespace);
+        for watched in selecting(namespace, templates(namespace, kept_there)) {
             let Watched::Known(pooling) = watched else { continue };
-            let kept_there = namespace
-                .carrying(&pooling.selector)
-                .filter(|workload| workload.release.as_ref().is_some_and(|of| of.namespace == request.namespace));
-            let labels = kept_there.map(|workload| &workload.template_labels);
+            let labels = namespace.carrying(&pooling.selector).filter(kept_there);
+            let labels = labels.map(|workload| &workload.template_labels);
             if let Some(touch) = all_of(namespace, pooling, labels) {
                 concerns.push(Concern { pooling: Concerned::Known(pooling), touch });
             }
@@ -327,20 +398,34 @@ fn expendable(namespace: &Namespace, pooling: &Pooling, labels: &Labels) -> bool
     })
 }
 
+fn kind_of(request: &Request) -> Kind {
+    Kind::built_in(request.door.kind).unwrap_or(Kind::Custom(request.door.kind))
+}
+
+fn reference(request: &Request) -> WorkloadRef {
+    WorkloadRef { namespace: request.namespace.clone(), kind: kind_of(request), name: request.name.clone() }
+}
+
+/// The workload that a Scale is about: as the view has it, or as it was read.
+fn scaled<'a>(request: &Request, namespace: &'a Namespace, live: &'a Live) -> Option<&'a Workload> {
+    let known = namespace.workloads.get(&(kind_of(request), request.name.clone()));
+    known.or_else(|| live.get(&reference(request))?.as_ref())
+}
+
 fn scale_touch(request: &Request, namespace: &Namespace, pooling: &Pooling, live: &Live) -> Option<Touch> {
-    let kind = Kind::built_in(request.door.kind).unwrap_or(Kind::Custom(request.door.kind));
+    let kind = kind_of(request);
     let replicas = match request.new.as_ref().map(|object| &object.body) {
         Some(Body::Workload(workload)) => workload.replicas,
         Some(Body::Scale { replicas }) => *replicas,
         _ => return Some(Touch::Carries),
     };
-    let reference = WorkloadRef { namespace: request.namespace.clone(), kind, name: request.name.clone() };
+    let reference = reference(request);
     let workload = match request.old.as_ref().map(|object| &object.body) {
         Some(Body::Workload(workload)) => workload.as_ref(),
         // A Scale has neither labels nor a template: the view knows the workload, or it is read.
-        _ => match (namespace.workloads.get(&(kind, request.name.clone())), live.get(&reference)) {
-            (Some(workload), _) | (None, Some(Some(workload))) => workload,
-            (None, Some(None)) => return None,
+        _ => match (scaled(request, namespace, live), live.get(&reference)) {
+            (Some(workload), _) => workload,
+            (None, Some(_)) => return None,
             (None, None) => return Some(Touch::Read(vec![reference])),
         },
     };
@@ -405,29 +490,31 @@ fn leads<'a>(namespace: &Namespace, pooling: &Pooling, backends: impl Iterator<I
     all_of(namespace, pooling, services.flat_map(|service| namespace.led_to(service, &pooling.selector)))
 }
 
+/// Whether a workload's template names the object of the request.
+fn names(request: &Request, workload: &Workload) -> bool {
+    let references = &workload.references;
+    let list: &BTreeSet<String> = match request.door.kind {
+        "ConfigMap" => &references.config_maps,
+        "Secret" => &references.secrets,
+        "ServiceAccount" => &references.service_accounts,
+        _ => return references.names_claim(&request.name),
+    };
+    list.contains(&request.name)
+}
+
 /// What a ReplicaSet of a Deployment names is the Deployment's business: an old one still names an old ConfigMap. The view
 /// may be a moment behind Helm, so the workload itself is read before a refusal rests on it.
 fn reference_touch(request: &Request, namespace: &Namespace, pooling: &Pooling, live: &Live) -> Option<Touch> {
-    let names = |workload: &Workload| {
-        let references = &workload.references;
-        let list: &BTreeSet<String> = match request.door.kind {
-            "ConfigMap" => &references.config_maps,
-            "Secret" => &references.secrets,
-            "ServiceAccount" => &references.service_accounts,
-            _ => return references.names_claim(&request.name),
-        };
-        list.contains(&request.name)
-    };
     let (mut unread, mut named) = (Vec::new(), Vec::new());
     for workload in namespace.carrying(&pooling.selector) {
-        if !names(workload) {
+        if !names(request, workload) {
             continue;
         }
         let reference =
             WorkloadRef { namespace: request.namespace.clone(), kind: workload.kind, name: workload.name.clone() };
         match live.get(&reference) {
             None => unread.push(reference),
-            Some(Some(now)) if names(now) && now.may_carry() => named.push(&now.template_labels),
+            Some(Some(now)) if names(request, now) && now.may_carry() => named.push(&now.template_labels),
             Some(_) => {}
         }
     }

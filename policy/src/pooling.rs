@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 
-use crate::selector::Selector;
+use crate::selecting::Selects;
+use crate::selector::{Labels, Selector};
 
 /// Namespace and name of a `ServicePooling`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,6 +32,16 @@ pub enum Watched {
         /// What the decoder said.
         error: String,
     },
+}
+
+impl Selects for Watched {
+    fn wanted(&self) -> &Labels {
+        static NONE: Labels = Labels::new();
+        match self {
+            Self::Known(pooling) => &pooling.selector.match_labels,
+            Self::Undecodable { .. } => &NONE,
+        }
+    }
 }
 
 /// The spec of a `ServicePooling`.

@@ -32,7 +32,7 @@ pub struct Request {
 /// An object of a review.
 #[derive(Debug, Clone, Default)]
 pub struct Object {
-    /// Its labels.
+    /// Its labels, where only its metadata counts; those of another body are in there.
     pub labels: Labels,
     /// The Helm release that it belongs to.
     pub release: Option<Release>,

@@ -81,7 +81,14 @@ pub fn decide(request: &Request, state: &State, settings: &Settings, known: Know
                 glass = Some((by, concern.service().clone()));
             }
             Ruling::Ask(key) => asks.push(key),
-            Ruling::Read(references) => reads.extend(references),
+            Ruling::Read(references) => {
+                for reference in references {
+                    // Several services may depend on the same workload.
+                    if !reads.contains(&reference) {
+                        reads.push(reference);
+                    }
+                }
+            }
             Ruling::Confirm(references) => confirms.extend(references),
             Ruling::Refuse(reason) => {
                 let told = words::Told { request, state, settings, known, concern, reason, now };

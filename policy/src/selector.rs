@@ -5,10 +5,59 @@
 //!
 //! Source: <https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors>.
 
-use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 
-/// Labels of an object.
-pub type Labels = BTreeMap<String, String>;
+/// Labels of an object, by key. Hundreds of thousands of objects have some, and most of them the same as others: copies are one.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Labels(Option<Arc<[Pair]>>);
+
+type Pair = (Box<str>, Box<str>);
+
+impl Labels {
+    /// None.
+    pub const fn new() -> Self {
+        Self(None)
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        let all = self.pairs();
+        all.binary_search_by(|(other, _)| (**other).cmp(key)).ok().map(|at| &*all[at].1)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Keys and values, by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.pairs().iter().map(|(key, value)| (&**key, &**value))
+    }
+
+    fn pairs(&self) -> &[Pair] {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+/// Of a key that comes twice, the last value counts, as in a map.
+impl<K: Into<Box<str>>, V: Into<Box<str>>> FromIterator<(K, V)> for Labels {
+    fn from_iter<T: IntoIterator<Item = (K, V)>>(pairs: T) -> Self {
+        let mut all: Vec<Pair> = pairs.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+        // The last of a key comes first, and stays.
+        all.reverse();
+        all.sort_by(|(one, _), (other, _)| one.cmp(other));
+        all.dedup_by(|(one, _), (other, _)| one == other);
+        Self((!all.is_empty()).then(|| all.into()))
+    }
+}
 
 /// A label selector: every label and every requirement must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,11 +94,8 @@ pub enum Operator {
 
 impl Selector {
     /// A selector of plain labels, as a Service has one.
-    pub fn labels<K: Into<String>, V: Into<String>>(labels: impl IntoIterator<Item = (K, V)>) -> Self {
-        Self {
-            match_labels: labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
-            match_expressions: Vec::new(),
-        }
+    pub fn labels<K: Into<Box<str>>, V: Into<Box<str>>>(labels: impl IntoIterator<Item = (K, V)>) -> Self {
+        Self { match_labels: labels.into_iter().collect(), match_expressions: Vec::new() }
     }
 
     /// Whether it selects everything.
@@ -73,8 +119,8 @@ impl Requirement {
     fn holds(&self, labels: &Labels) -> bool {
         let value = labels.get(&self.key);
         match self.operator {
-            Operator::In => value.is_some_and(|value| self.values.contains(value)),
-            Operator::NotIn => value.is_none_or(|value| !self.values.contains(value)),
+            Operator::In => value.is_some_and(|value| self.values.iter().any(|one| one == value)),
+            Operator::NotIn => value.is_none_or(|value| self.values.iter().all(|one| one != value)),
             Operator::Exists => value.is_some(),
             Operator::DoesNotExist => value.is_none(),
         }
@@ -86,7 +132,7 @@ mod tests {
     use super::*;
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        pairs.iter().copied().collect()
     }
 
     fn requirement(key: &str, operator: Operator, values: &[&str]) -> Selector {
@@ -98,6 +144,15 @@ mod tests {
                 values: values.iter().map(|value| (*value).to_owned()).collect(),
             }],
         }
+    }
+
+    #[test]
+    fn labels_are_found_by_key_and_the_last_value_of_a_key_counts() {
+        let all = labels(&[("b", "1"), ("a", "2"), ("c", "3"), ("a", "4")]);
+        assert_eq!(all.iter().collect::<Vec<_>>(), [("a", "4"), ("b", "1"), ("c", "3")]);
+        assert_eq!([all.get("a"), all.get("b"), all.get("d"), all.get("")], [Some("4"), Some("1"), None, None]);
+        assert!(!all.is_empty() && labels(&[]).is_empty() && labels(&[]) == Labels::new());
+        assert_eq!(format!("{:?}", labels(&[("a", "b")])), r#"{"a": "b"}"#);
     }
 
     #[test]

@@ -3,9 +3,12 @@
 //! Never whole objects, and never a decision: the functions here only say what is there and how it hangs together.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
+use crate::held::Held;
 use crate::overriding::Override;
 use crate::pooling::Watched;
+use crate::selecting::{Selecting, Selects};
 use crate::selector::{Labels, Selector, contains};
 
 /// The annotation with the name of the Helm release that an object belongs to.
@@ -30,15 +33,15 @@ pub struct Namespace {
     /// It is being deleted.
     pub terminating: bool,
     /// The `ServicePooling` resources by name.
-    pub poolings: BTreeMap<String, Watched>,
+    pub poolings: Selecting<Watched>,
     /// Pods by name.
-    pub pods: BTreeMap<String, Pod>,
+    pub pods: Held<String, Pod>,
     /// Workloads by kind and name.
-    pub workloads: BTreeMap<(Kind, String), Workload>,
+    pub workloads: Held<(Kind, String), Workload>,
     /// Services by name.
-    pub services: BTreeMap<String, Service>,
+    pub services: Selecting<Service>,
     /// Disruption budgets by name.
-    pub budgets: BTreeMap<String, Budget>,
+    pub budgets: Held<String, Budget>,
     /// `PoolingOverride` resources by name.
     pub overrides: BTreeMap<String, Override>,
 }
@@ -69,7 +72,7 @@ pub struct Pod {
     /// Its labels.
     pub labels: Labels,
     /// What controls it.
-    pub controller: Option<Owner>,
+    pub controller: Option<Arc<Owner>>,
     /// The condition `Ready`.
     pub ready: bool,
     /// The condition `ContainersReady`. A lost heartbeat of the node clears `Ready` and leaves this.
@@ -268,6 +271,12 @@ impl Service {
     }
 }
 
+impl Selects for Service {
+    fn wanted(&self) -> &Labels {
+        &self.selector
+    }
+}
+
 /// An Ingress or HTTPRoute.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Route {
@@ -318,19 +327,29 @@ impl Budget {
 }
 
 impl Namespace {
+    /// Puts a pod in. What it has in common with those beside it, which are of the same workload for the most part, is kept once.
+    pub fn put(&mut self, mut pod: Pod) {
+        for beside in self.pods.neighbours(&pod.name) {
+            if beside.labels == pod.labels {
+                pod.labels = beside.labels.clone();
+            }
+            if beside.controller == pod.controller {
+                pod.controller = beside.controller.clone();
+            }
+        }
+        self.pods.insert(pod.name.clone(), pod);
+    }
+
     /// Whether any Service selects pods of the selector: then a workload that none selects carries no traffic.
     pub fn any_service_selects(&self, selector: &Selector) -> bool {
-        self.services.values().any(|service| {
-            self.pods.values().any(|pod| selector.matches(&pod.labels) && service.selects(&pod.labels))
-                || self.workloads.values().any(|workload| {
-                    selector.matches(&workload.template_labels) && service.selects(&workload.template_labels)
-                })
-        })
+        let pods = self.pods.values().map(|pod| &pod.labels);
+        let templates = self.workloads.values().map(|workload| &workload.template_labels);
+        templates.chain(pods).any(|labels| selector.matches(labels) && self.is_selected(labels))
     }
 
     /// Whether any Service selects a pod with these labels.
     pub fn is_selected(&self, labels: &Labels) -> bool {
-        self.services.values().any(|service| service.selects(labels))
+        self.services.candidates(labels).any(|(_, service)| service.selects(labels))
     }
 
     /// The pods that a workload controls.

@@ -12,7 +12,7 @@ use crate::evidence::{Answer, Conclusion, Says, State as Serving};
 use crate::given::{Known, Settings};
 use crate::guarded::{Concern, Concerned, released};
 use crate::overriding::Override;
-use crate::pooling::{Key, Pooling};
+use crate::pooling::{Evidence, Key, Pooling};
 use crate::request::Request;
 
 use crate::state::State;
@@ -137,6 +137,10 @@ pub fn cut(text: &str, limit: usize) -> String {
 /// Replaces what could forge a line, move a cursor, or hide or reorder what is beside it: control characters, line and paragraph
 /// separators, directional marks, and what has no width.
 pub fn plain(text: &str) -> String {
+    // Nearly every name is of these alone.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.to_owned();
+    }
     text.chars()
         .map(|c| match c {
             c if c.is_control() => '\u{fffd}',
@@ -320,14 +324,13 @@ fn evidence(pooling: &Pooling, conclusion: &Conclusion, now: Timestamp) -> Strin
         .evidence
         .iter()
         .map(|entry| {
-            let of = |answers: &[Answer]| answers.iter().find(|answer| answer.evidence == entry.name).cloned();
             let said: Vec<String> = std::iter::once(conclusion.here())
                 .chain(conclusion.elsewhere())
-                .filter_map(|datacenter| of(&datacenter.answers).map(|answer| (datacenter, answer)))
+                .filter_map(|datacenter| of(entry, &datacenter.answers).map(|answer| (datacenter, answer)))
                 .map(|(datacenter, answer)| format!("{} {}", plain(&datacenter.name), cut(&plain(&answer.detail), 120)))
                 .collect();
             let mut part = format!("{}: {}", entry.arm.as_str(), said.join(", "));
-            if let Some(answer) = of(&conclusion.here().answers) {
+            if let Some(answer) = of(entry, &conclusion.here().answers) {
                 let age = now.duration_since(answer.read).as_millis().max(0);
                 match answer.revision {
                     Some(revision) => write!(part, " (revision {revision}, read {age} ms ago)"),
@@ -339,6 +342,11 @@ fn evidence(pooling: &Pooling, conclusion: &Conclusion, now: Timestamp) -> Strin
         })
         .collect();
     format!("  evidence:  {}", parts.join("; "))
+}
+
+/// What an entry of evidence has answered.
+fn of<'a>(entry: &Evidence, answers: &'a [Answer]) -> Option<&'a Answer> {
+    answers.iter().find(|answer| answer.evidence == entry.name)
 }
 
 fn next(told: &Told<'_>, pooling: &Pooling, conclusion: &Conclusion) -> Vec<String> {

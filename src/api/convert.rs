@@ -148,7 +148,7 @@ fn arm(entry: &EvidenceSource) -> Result<Arm, ConvertError> {
 /// Where an operator is none of the four.
 pub fn selector(selector: &LabelSelector) -> Result<Selector, ConvertError> {
     Ok(Selector {
-        match_labels: selector.match_labels.clone().unwrap_or_default(),
+        match_labels: selector.match_labels.clone().unwrap_or_default().into_iter().collect(),
         match_expressions: selector
             .match_expressions
             .iter()

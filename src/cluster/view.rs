@@ -13,12 +13,12 @@ use kube::api::{Api, ListParams, WatchParams};
 use kube::core::{DeserializeGuard, WatchEvent};
 use kube::{Client, Resource, ResourceExt};
 use poolguard_policy::pooling::{Key, Watched};
-use poolguard_policy::state::{Kind, Namespace, State};
+use poolguard_policy::state::{Kind, Namespace, Pod, State};
 use serde::de::DeserializeOwned;
 
 use super::slim::{
-    SlimCustom, WatchedBudget, WatchedCustom, WatchedDaemonSet, WatchedDeployment, WatchedNamespace, WatchedNode,
-    WatchedPod, WatchedReplicaSet, WatchedReplicationController, WatchedService, WatchedStatefulSet,
+    SlimCustom, SlimPod, WatchedBudget, WatchedCustom, WatchedDaemonSet, WatchedDeployment, WatchedNamespace,
+    WatchedNode, WatchedPod, WatchedReplicaSet, WatchedReplicationController, WatchedService, WatchedStatefulSet,
 };
 use crate::api::{self, PROTECTED_LABEL, PoolingOverride, ServicePooling};
 use crate::config::CustomKind;
@@ -268,13 +268,13 @@ impl View {
 
     /// Which kinds are not known, or not currently enough to be believed.
     pub(crate) fn doubts(&self) -> Option<String> {
-        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let (heard, now) = (self.heard.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
         let mut doubts: Vec<String> = heard
             .iter()
             .filter_map(|(kind, at)| match at {
                 None => Some(format!("{kind} not listed yet")),
-                Some(at) if at.elapsed() > self.silence => {
-                    Some(format!("nothing heard of {kind} for {} s", at.elapsed().as_secs()))
+                Some(at) if now.duration_since(*at) > self.silence => {
+                    Some(format!("nothing heard of {kind} for {} s", now.duration_since(*at).as_secs()))
                 }
                 Some(_) => None,
             })
@@ -340,15 +340,37 @@ macro_rules! viewed {
             }
         }
     )* };
-    (@slim pods, $object:ident) => { super::slim::SlimPod::from($object).into() };
     (@slim services, $object:ident) => { super::slim::SlimService::from($object).into() };
     (@slim budgets, $object:ident) => { $object.into() };
 }
 
 viewed! {
-    WatchedPod, "pods", pods;
     WatchedService, "services", services;
     WatchedBudget, "poddisruptionbudgets", budgets;
+}
+
+impl Viewed for WatchedPod {
+    type Of = ();
+
+    fn name((): ()) -> &'static str {
+        "pods"
+    }
+
+    fn put(self, (): (), _: &View, state: &mut State) {
+        let namespace = self.namespace().unwrap_or_default();
+        let mut pod = Pod::from(SlimPod::from(self));
+        // Only where a DaemonSet may run depends on nodes.
+        pod.node = pod.node.filter(|_| pod.controller.as_ref().is_some_and(|owner| owner.kind == "DaemonSet"));
+        entry(state, &namespace).put(pod);
+    }
+
+    fn remove((): (), _: &View, state: &mut State, namespace: &str, name: &str) {
+        entry(state, namespace).pods.remove(name);
+    }
+
+    fn known((): (), state: &State) -> Vec<(String, String)> {
+        names(state, |known| known.pods.keys())
+    }
 }
 
 macro_rules! viewed_workloads {
@@ -454,7 +476,8 @@ impl Viewed for WatchedNode {
     }
 
     fn put(self, (): (), _: &View, state: &mut State) {
-        state.nodes.insert(self.name_any(), self.metadata.labels.unwrap_or_default());
+        let labels = self.labels().iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        state.nodes.insert(self.name_any(), labels);
     }
 
     fn remove((): (), _: &View, state: &mut State, _: &str, name: &str) {

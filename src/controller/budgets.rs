@@ -105,7 +105,7 @@ mod tests {
             name: "pilot".to_owned(),
             controller: None,
             release: None,
-            template_labels: [("app".to_owned(), "pilot".to_owned())].into(),
+            template_labels: [("app", "pilot")].into_iter().collect(),
             replicas,
             current: replicas,
             ready: replicas,

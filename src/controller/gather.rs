@@ -178,7 +178,7 @@ mod tests {
         let watched = Watched::Undecodable { key, error: String::new() };
         let holding = |protected| Namespace {
             protected,
-            poolings: [("x".to_owned(), watched.clone())].into(),
+            poolings: [("x".to_owned(), watched.clone())].into_iter().collect(),
             ..Namespace::default()
         };
         state.namespaces.insert("guarded".to_owned(), holding(false));

@@ -60,7 +60,7 @@ pub fn start(log: &Log, process: &'static str, endpoint: Option<&str>) -> Result
 ///
 /// # Errors
 /// If the level is not a filter, in words for the user.
-pub(crate) fn lines<W>(log: &Log, writer: W) -> Result<Telling, String>
+pub fn lines<W>(log: &Log, writer: W) -> Result<Telling, String>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {

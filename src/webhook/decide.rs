@@ -1,6 +1,7 @@
 //! Drives the pure decision: hands it the view, and fetches what it asks for, until it decides.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,14 +9,14 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use kube::api::Api;
 use kube::{Client, Resource};
-use poolguard_policy::evidence::{Conclusion, Says};
+use poolguard_policy::evidence::{Answer, Conclusion, Says};
 use poolguard_policy::given::{Known, Settings};
 use poolguard_policy::guarded::{Live, WorkloadRef};
 use poolguard_policy::overriding::{Override, OverrideRef};
 use poolguard_policy::pooling::{Key, Pooling, Watched};
 use poolguard_policy::request::{Body, Request};
 use poolguard_policy::rules::decide;
-use poolguard_policy::state::{Kind, Workload};
+use poolguard_policy::state::{Kind, State, Workload};
 use poolguard_policy::verdict::Decision;
 use serde::de::DeserializeOwned;
 use tracing::Instrument;
@@ -43,6 +44,21 @@ pub(super) struct Judged {
     pub(super) decision: Decision,
     /// The evidence of a refusal; nothing where it rests on none.
     pub(super) seen: Vec<Seen>,
+}
+
+/// What is not known and must be.
+enum Wanted {
+    Ask(Vec<(Key, Question)>),
+    Read(Vec<WorkloadRef>),
+    Confirm(Vec<OverrideRef>),
+}
+
+/// What is to be known of a service.
+enum Question {
+    /// It was asked a moment ago, and the answer refuses.
+    Answered(Arc<Conclusion>),
+    /// It is asked.
+    New(Box<Pooling>),
 }
 
 impl From<Decision> for Judged {
@@ -82,22 +98,19 @@ impl Judge {
             return Decision::Fault(format!("the view of the cluster is not current: {doubts}")).into();
         }
         let (mut conclusions, mut live, mut overrides) = (BTreeMap::new(), Live::new(), BTreeMap::new());
-        let mut poolings = BTreeMap::new();
         for _ in 0..ROUNDS {
             let known = Known { conclusions: &conclusions, live: &live, overrides: &overrides };
-            let now = Timestamp::now();
-            let decision = decide(request, &self.view.read(), &self.settings, known, now);
-            match decision {
-                Decision::Ask(keys) => {
-                    let asked = keys.iter().filter_map(|key| Some((key.clone(), self.pooling(request, key)?)));
-                    let asked: Vec<(Key, Pooling)> = asked.collect();
-                    let concluded = join_all(asked.iter().map(|(key, pooling)| self.conclude(key, pooling))).await;
-                    for ((key, pooling), conclusion) in asked.into_iter().zip(concluded) {
-                        conclusions.insert(key.clone(), conclusion);
-                        poolings.insert(key, pooling);
-                    }
+            let wanted = match self.look(request, known) {
+                ControlFlow::Break(judged) => return judged,
+                ControlFlow::Continue(wanted) => wanted,
+            };
+            match wanted {
+                Wanted::Ask(questions) => {
+                    let keys: Vec<Key> = questions.iter().map(|(key, _)| key.clone()).collect();
+                    let asked = questions.into_iter().map(|(key, question)| self.conclude(key, question));
+                    conclusions.extend(keys.into_iter().zip(join_all(asked).await));
                 }
-                Decision::Read(references) => {
+                Wanted::Read(references) => {
                     for reference in references {
                         match within("a workload", self.read(&reference)).await {
                             Ok(workload) => drop(live.insert(reference, workload)),
@@ -105,7 +118,7 @@ impl Judge {
                         }
                     }
                 }
-                Decision::Confirm(references) => {
+                Wanted::Confirm(references) => {
                     for reference in references {
                         match within("an override", self.confirm(&reference)).await {
                             Ok(glass) => drop(overrides.insert(reference, glass)),
@@ -113,48 +126,64 @@ impl Judge {
                         }
                     }
                 }
-                Decision::Refuse(refusal) => {
-                    let known = (poolings.get(&refusal.service), conclusions.get(&refusal.service));
-                    let seen = match known {
-                        (Some(pooling), Some(conclusion)) => seen(pooling, conclusion, now),
-                        _ => Vec::new(),
-                    };
-                    return Judged { decision: Decision::Refuse(refusal), seen };
-                }
-                decided => return decided.into(),
             }
         }
         Decision::Fault("the decision kept asking".to_owned()).into()
     }
 
+    /// What can be said without waiting.
+    fn look(&self, request: &Request, known: Known<'_>) -> ControlFlow<Judged, Wanted> {
+        let (state, now) = (self.view.read(), Timestamp::now());
+        match decide(request, &state, &self.settings, known, now) {
+            Decision::Ask(keys) => {
+                let question = |key: Key| {
+                    let pooling = pooling(request, &state, &key)?;
+                    let refused = self.flights.refused(pooling);
+                    Some((key, refused.map_or_else(|| Question::New(Box::new(pooling.clone())), Question::Answered)))
+                };
+                ControlFlow::Continue(Wanted::Ask(keys.into_iter().filter_map(question).collect()))
+            }
+            Decision::Read(references) => ControlFlow::Continue(Wanted::Read(references)),
+            Decision::Confirm(references) => ControlFlow::Continue(Wanted::Confirm(references)),
+            Decision::Refuse(refusal) => {
+                let service = &refusal.service;
+                let seen = match (pooling(request, &state, service), known.conclusions.get(service)) {
+                    (Some(pooling), Some(conclusion)) => seen(pooling, conclusion, now),
+                    _ => Vec::new(),
+                };
+                ControlFlow::Break(Judged { decision: Decision::Refuse(refusal), seen })
+            }
+            decided => ControlFlow::Break(decided.into()),
+        }
+    }
+
     /// Asks about a service. Where a source itself does not know since when nothing can be told, status may.
-    async fn conclude(&self, key: &Key, pooling: &Pooling) -> Conclusion {
-        let resource = self.view.resource(key);
+    async fn conclude(&self, key: Key, question: Question) -> Arc<Conclusion> {
+        let resource = self.view.resource(&key);
         let status = resource.as_ref().and_then(|known| known.status.as_ref());
         let span = tracing::info_span!("evidence", service = %key, state = Empty, reused = Empty);
-        let conclusion = self.flights.conclude(pooling, &api::remembered(status)).instrument(span.clone()).await;
+        let mut conclusion = match question {
+            Question::Answered(conclusion) => {
+                span.record("reused", true);
+                conclusion
+            }
+            Question::New(pooling) => {
+                let remembered = api::remembered(status);
+                self.flights.conclude(&pooling, &remembered).instrument(span.clone()).await
+            }
+        };
         span.record("state", conclusion.here().state.as_str());
-        let mut conclusion = Arc::unwrap_or_clone(conclusion);
-        let since = api::unknown_since(status);
-        for answer in conclusion.datacenters.iter_mut().flat_map(|datacenter| &mut datacenter.answers) {
-            if answer.datacenter == self.settings.here && matches!(answer.says, Says::Unknown(_)) {
-                answer.since = answer.since.or(since);
+        let untold = |answer: &Answer| matches!(answer.says, Says::Unknown(_)) && answer.since.is_none();
+        if conclusion.here().answers.iter().any(untold)
+            && let Some(since) = api::unknown_since(status)
+        {
+            let datacenters = &mut Arc::make_mut(&mut conclusion).datacenters;
+            let here = datacenters.iter_mut().filter(|datacenter| datacenter.name == self.settings.here);
+            for answer in here.flat_map(|datacenter| &mut datacenter.answers).filter(|answer| untold(answer)) {
+                answer.since = Some(since);
             }
         }
         conclusion
-    }
-
-    /// The spec to ask about: of a `ServicePooling` under review the old one, else what the view holds.
-    fn pooling(&self, request: &Request, key: &Key) -> Option<Pooling> {
-        if let Some(Body::Pooling(Ok(old))) = request.old.as_ref().map(|object| &object.body)
-            && old.key == *key
-        {
-            return Some(old.as_ref().clone());
-        }
-        match self.view.read().namespace(&key.namespace)?.poolings.get(&key.name)? {
-            Watched::Known(pooling) => Some(pooling.clone()),
-            Watched::Undecodable { .. } => None,
-        }
     }
 
     async fn confirm(&self, reference: &OverrideRef) -> Result<Option<Override>, kube::Error> {
@@ -193,6 +222,19 @@ impl Judge {
     {
         let objects = Api::<K>::namespaced(self.client.clone(), &reference.namespace);
         Ok(objects.get_opt(&reference.name).await?.map(Into::into))
+    }
+}
+
+/// The spec to ask about: of a `ServicePooling` under review the old one, else what the view holds.
+fn pooling<'a>(request: &'a Request, state: &'a State, key: &Key) -> Option<&'a Pooling> {
+    if let Some(Body::Pooling(Ok(old))) = request.old.as_ref().map(|object| &object.body)
+        && old.key == *key
+    {
+        return Some(old);
+    }
+    match state.namespace(&key.namespace)?.poolings.get(&key.name)? {
+        Watched::Known(pooling) => Some(pooling),
+        Watched::Undecodable { .. } => None,
     }
 }
 

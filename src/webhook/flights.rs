@@ -45,18 +45,30 @@ impl Service {
     }
 }
 
-type Services = Mutex<HashMap<Key, Service>>;
+/// Those that have a flight, or a refusal that may be used again, and the time when others were looked for.
+struct Kept {
+    services: HashMap<Key, Service>,
+    swept: Instant,
+}
+
+type Services = Mutex<Kept>;
 
 /// All flights.
 pub(super) struct Flights {
     sources: Arc<Sources>,
-    /// Only those that have a flight, or a refusal that may be used again, are kept.
     services: Arc<Services>,
 }
 
 impl Flights {
     pub(super) fn new(sources: Arc<Sources>) -> Self {
-        Self { sources, services: Arc::default() }
+        Self { sources, services: Arc::new(Mutex::new(Kept { services: HashMap::new(), swept: Instant::now() })) }
+    }
+
+    /// A refusal about this spec that is young enough to be used again.
+    pub(super) fn refused(&self, pooling: &Pooling) -> Option<Arc<Conclusion>> {
+        let kept = lock(&self.services);
+        let service = kept.services.get(&pooling.key).filter(|service| service.version == pooling.version)?;
+        service.reusable().cloned()
     }
 
     /// The conclusion about a service for a request that has just arrived.
@@ -81,9 +93,13 @@ impl Flights {
     }
 
     fn join(&self, pooling: &Pooling, remembered: &Remembered) -> Joined {
-        let mut services = lock(&self.services);
-        services
-            .retain(|key, service| *key == pooling.key || service.current.is_some() || service.reusable().is_some());
+        let mut kept = lock(&self.services);
+        let Kept { services, swept } = &mut *kept;
+        // Looking through thousands takes time, so it is not done for each request.
+        if swept.elapsed() > REUSE {
+            *swept = Instant::now();
+            services.retain(|_, service| service.current.is_some() || service.reusable().is_some());
+        }
         let service = services.entry(pooling.key.clone()).or_default();
         if service.version != pooling.version {
             *service = Service { version: pooling.version.clone(), ..Service::default() };
@@ -121,16 +137,22 @@ fn refuses(conclusion: &Conclusion) -> bool {
 }
 
 fn land(services: &Services, pooling: &Pooling, began: Instant, conclusion: &Arc<Conclusion>) {
-    if let Some(service) = lock(services).get_mut(&pooling.key)
-        && service.version == pooling.version
-        && service.current.as_ref().is_some_and(|current| current.began == began)
-    {
+    let mut kept = lock(services);
+    let Some(service) = kept.services.get_mut(&pooling.key) else { return };
+    let ours = service.current.as_ref().is_some_and(|current| current.began == began);
+    if !ours || service.version != pooling.version {
+        return;
+    }
+    if refuses(conclusion) {
         service.current = None;
-        service.refused = refuses(conclusion).then(|| (Instant::now(), Arc::clone(conclusion)));
+        service.refused = Some((Instant::now(), Arc::clone(conclusion)));
+    } else {
+        // A permission is never used again.
+        kept.services.remove(&pooling.key);
     }
 }
 
-fn lock(services: &Services) -> MutexGuard<'_, HashMap<Key, Service>> {
+fn lock(services: &Services) -> MutexGuard<'_, Kept> {
     services.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -265,8 +287,8 @@ mod tests {
         waiting.abort();
         etcd.pooled.store(false, Ordering::SeqCst);
         let of_use = || {
-            let services = lock(&flights.services);
-            services.get(&pooling.key).is_some_and(|known| known.current.is_some() || known.reusable().is_some())
+            let kept = lock(&flights.services);
+            kept.services.get(&pooling.key).is_some_and(|known| known.current.is_some() || known.reusable().is_some())
         };
         let deadline = Instant::now() + Duration::from_secs(30);
         while of_use() {
@@ -287,6 +309,18 @@ mod tests {
         for name in ["one", "two", "three"] {
             assert_eq!(state(&flights, &named(name)).await, State::NotServing);
         }
-        assert_eq!(lock(&flights.services).len(), 1, "a permission is never used again");
+        assert!(lock(&flights.services).services.is_empty(), "a permission is never used again");
+        etcd.pooled.store(true, Ordering::SeqCst);
+        assert_eq!(state(&flights, &named("one")).await, State::Serving);
+        assert!(flights.refused(&named("one")).is_some() && flights.refused(&named("two")).is_none());
+        let changed = Pooling { version: "u/2".to_owned(), ..named("one") };
+        assert!(flights.refused(&changed).is_none(), "another spec is another question");
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while flights.refused(&named("one")).is_some() {
+            assert!(Instant::now() < deadline, "a refusal is used for ever");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(state(&flights, &named("two")).await, State::Serving);
+        assert_eq!(lock(&flights.services).services.len(), 1, "the old refusal is gone");
     }
 }

@@ -4,6 +4,8 @@
 //!
 //! Source: <https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/>.
 
+use std::borrow::Cow;
+
 use poolguard_policy::doors::{Door, Effect};
 use poolguard_policy::request::{Body, Object, Request};
 use poolguard_policy::state::Kind;
@@ -13,8 +15,8 @@ use thiserror::Error;
 
 use crate::api::{self, PoolingOverride, ServicePooling};
 use crate::cluster::slim::{
-    Plain, SlimBudget, SlimCustom, SlimDaemonSet, SlimDeployment, SlimHttpRoute, SlimIngress, SlimPod, SlimReplicaSet,
-    SlimReplicationController, SlimScale, SlimService, SlimStatefulSet,
+    Meta, Plain, SlimBudget, SlimCustom, SlimDaemonSet, SlimDeployment, SlimHttpRoute, SlimIngress, SlimPod,
+    SlimReplicaSet, SlimReplicationController, SlimScale, SlimService, SlimStatefulSet,
 };
 
 /// A review that cannot be answered: an HTTP 400.
@@ -37,11 +39,18 @@ pub enum Error {
     },
 }
 
+/// A string where it stands in the body, unless it has escapes.
+#[derive(Deserialize, Default)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Review<'a> {
-    api_version: Option<String>,
-    kind: Option<String>,
+    #[serde(borrow)]
+    api_version: Option<Text<'a>>,
+    #[serde(borrow)]
+    kind: Option<Text<'a>>,
     #[serde(borrow)]
     request: Option<Asked<'a>>,
 }
@@ -49,18 +58,20 @@ struct Review<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Asked<'a> {
-    #[serde(default)]
-    uid: String,
-    resource: Named,
-    #[serde(default)]
-    sub_resource: Option<String>,
-    #[serde(default)]
-    name: Option<String>,
-    #[serde(default)]
-    namespace: Option<String>,
-    operation: String,
-    #[serde(default)]
-    user_info: User,
+    #[serde(borrow, default)]
+    uid: Cow<'a, str>,
+    #[serde(borrow)]
+    resource: Named<'a>,
+    #[serde(borrow, default)]
+    sub_resource: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    name: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    namespace: Option<Text<'a>>,
+    #[serde(borrow)]
+    operation: Cow<'a, str>,
+    #[serde(borrow, default)]
+    user_info: User<'a>,
     #[serde(default)]
     dry_run: Option<bool>,
     #[serde(borrow, default)]
@@ -70,22 +81,28 @@ struct Asked<'a> {
 }
 
 #[derive(Deserialize)]
-struct Named {
-    group: String,
-    resource: String,
+struct Named<'a> {
+    #[serde(borrow)]
+    group: Cow<'a, str>,
+    #[serde(borrow)]
+    resource: Cow<'a, str>,
 }
 
 #[derive(Deserialize, Default)]
-struct User {
-    #[serde(default)]
-    username: String,
+struct User<'a> {
+    #[serde(borrow, default)]
+    username: Cow<'a, str>,
+}
+
+fn text<'a>(text: &'a Option<Text<'_>>) -> Option<&'a str> {
+    text.as_ref().map(|text| &*text.0)
 }
 
 /// A decoded review.
 #[derive(Debug)]
-pub struct Decoded {
+pub struct Decoded<'a> {
     /// What the answer must repeat.
-    pub uid: String,
+    pub uid: Cow<'a, str>,
     /// The request; nothing where it came through no door.
     pub request: Option<Request>,
 }
@@ -94,36 +111,36 @@ pub struct Decoded {
 ///
 /// # Errors
 /// Where it is not a review that can be answered.
-pub fn decode(body: &[u8], further: &'static [Door]) -> Result<Decoded, Error> {
-    let review: Review<'_> = serde_json::from_slice(body).map_err(Error::Json)?;
-    let ours = review.kind.as_deref() == Some("AdmissionReview")
-        && review.api_version.as_deref() == Some("admission.k8s.io/v1");
+pub fn decode<'a>(body: &'a [u8], further: &'static [Door]) -> Result<Decoded<'a>, Error> {
+    let review: Review<'a> = serde_json::from_slice(body).map_err(Error::Json)?;
+    let ours =
+        text(&review.kind) == Some("AdmissionReview") && text(&review.api_version) == Some("admission.k8s.io/v1");
     let asked = review.request.filter(|asked| ours && !asked.uid.is_empty()).ok_or(Error::Kind)?;
     let old = present(asked.old_object);
     let new = present(asked.object);
-    let subresource = asked.sub_resource.as_deref().unwrap_or_default();
-    let Some(door) = door(&asked, further, subresource, old)? else {
+    let Some(door) = door(&asked, further, old)? else {
         return Ok(Decoded { uid: asked.uid, request: None });
     };
     let object = |which, raw: Option<&RawValue>| {
-        raw.map(|raw| object(door, raw, &asked).map_err(|error| Error::Object { which, error })).transpose()
+        raw.map(|raw| object(door, raw).map_err(|error| Error::Object { which, error })).transpose()
     };
     let (old, new) = (object("oldObject", old)?, object("object", new)?);
-    let named = asked.name.as_deref().is_some_and(|name| !name.is_empty());
-    let name = if named { asked.name } else { old.as_ref().map(|(name, _)| name.clone()) };
+    let (old_name, old) = old.unzip();
+    let given = text(&asked.name).filter(|name| !name.is_empty());
+    let name = given.map(str::to_owned).or(old_name);
     Ok(Decoded {
-        uid: asked.uid,
         request: Some(Request {
             door,
             // The request about a namespace itself bears its name as namespace.
-            namespace: asked.namespace.unwrap_or_default(),
+            namespace: text(&asked.namespace).unwrap_or_default().to_owned(),
             name: name.unwrap_or_default(),
-            named,
-            user: asked.user_info.username,
+            named: given.is_some(),
+            user: asked.user_info.username.into_owned(),
             dry_run: asked.dry_run.unwrap_or_default(),
-            old: old.map(|(_, object)| object),
+            old,
             new: new.map(|(_, object)| object),
         }),
+        uid: asked.uid,
     })
 }
 
@@ -132,12 +149,8 @@ fn present(raw: Option<&RawValue>) -> Option<&RawValue> {
 }
 
 /// Secrets and ConfigMaps have two doors: that of a release record, and that of something a template names.
-fn door(
-    asked: &Asked<'_>,
-    further: &'static [Door],
-    subresource: &str,
-    old: Option<&RawValue>,
-) -> Result<Option<&'static Door>, Error> {
+fn door(asked: &Asked<'_>, further: &'static [Door], old: Option<&RawValue>) -> Result<Option<&'static Door>, Error> {
+    let subresource = text(&asked.sub_resource).unwrap_or_default();
     let find = |record| {
         Door::find(further, &asked.resource.group, &asked.resource.resource, subresource, &asked.operation, record)
     };
@@ -154,15 +167,26 @@ fn door(
     Ok(if is_record { Some(record) } else { find(false) })
 }
 
-fn object(door: &Door, raw: &RawValue, asked: &Asked<'_>) -> Result<(String, Object), serde_json::Error> {
+/// What every object has, but its labels.
+fn outline(meta: &Meta) -> (String, Object) {
+    let object = Object {
+        release: meta.release(),
+        terminating: meta.deletion_timestamp.is_some(),
+        controller: meta.controller(),
+        ..Object::default()
+    };
+    (meta.name(), object)
+}
+
+fn object(door: &Door, raw: &RawValue) -> Result<(String, Object), serde_json::Error> {
     let text = raw.get();
     macro_rules! read {
         ($slim:ty, $body:expr) => {{
             let slim: $slim = serde_json::from_str(text)?;
-            (slim.metadata.clone(), $body(slim))
+            (outline(&slim.metadata), $body(slim))
         }};
     }
-    let (meta, body) = match (door.effect, door.resource) {
+    let ((name, object), body) = match (door.effect, door.resource) {
         (Effect::RemovePod | Effect::RelabelPod, _) => read!(SlimPod, |slim: SlimPod| Body::Pod(slim.into())),
         (_, "deployments") => read!(SlimDeployment, |slim: SlimDeployment| Body::Workload(Box::new(slim.into()))),
         (_, "statefulsets") => read!(SlimStatefulSet, |slim: SlimStatefulSet| Body::Workload(Box::new(slim.into()))),
@@ -177,7 +201,7 @@ fn object(door: &Door, raw: &RawValue, asked: &Asked<'_>) -> Result<(String, Obj
         (Effect::ScaleWorkload, _) => {
             let scale: SlimScale = serde_json::from_str(text)?;
             let plain: Plain = serde_json::from_str(text)?;
-            (plain.metadata, Body::Scale { replicas: scale.spec.replicas })
+            (outline(&plain.metadata), Body::Scale { replicas: scale.spec.replicas })
         }
         (Effect::RemoveService | Effect::ChangeService, _) => {
             read!(SlimService, |slim: SlimService| Body::Service(slim.into()))
@@ -190,25 +214,22 @@ fn object(door: &Door, raw: &RawValue, asked: &Asked<'_>) -> Result<(String, Obj
             let pooling = serde_json::from_str::<ServicePooling>(text)
                 .map_err(|error| error.to_string())
                 .and_then(|resource| api::pooling(&resource).map_err(|error| error.to_string()));
-            (plain.metadata, Body::Pooling(pooling.map(Box::new)))
+            (outline(&plain.metadata), Body::Pooling(pooling.map(Box::new)))
         }
         (Effect::CreateOverride, _) => {
             let plain: Plain = serde_json::from_str(text)?;
             let resource: PoolingOverride = serde_json::from_str(text)?;
             let glass = api::pooling_override(&resource).map_err(serde::de::Error::custom)?;
-            (plain.metadata, Body::Override(glass))
+            (outline(&plain.metadata), Body::Override(glass))
         }
-        _ => read!(Plain, |_| Body::Plain),
+        _ => {
+            let mut plain: Plain = serde_json::from_str(text)?;
+            let labels = plain.metadata.labels.take().unwrap_or_default();
+            let (name, object) = outline(&plain.metadata);
+            ((name, Object { labels, ..object }), Body::Plain)
+        }
     };
-    let name = meta.name.clone().or_else(|| asked.name.clone()).unwrap_or_default();
-    let object = Object {
-        labels: meta.labels(),
-        release: meta.release(),
-        terminating: meta.deletion_timestamp.is_some(),
-        controller: meta.controller(),
-        body,
-    };
-    Ok((name, object))
+    Ok((name, Object { body, ..object }))
 }
 
 /// The answer to a review.
@@ -230,7 +251,7 @@ struct Response<'a> {
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     warnings: &'a [String],
     #[serde(skip_serializing_if = "<[_]>::is_empty", serialize_with = "as_map")]
-    audit_annotations: &'a [(&'static str, String)],
+    audit_annotations: &'a [Annotation<'a>],
 }
 
 #[derive(Debug, Serialize)]
@@ -240,21 +261,27 @@ struct Status<'a> {
     message: &'a str,
 }
 
-fn as_map<S: serde::Serializer>(pairs: &&[(&'static str, String)], serializer: S) -> Result<S::Ok, S::Error> {
+fn as_map<S: serde::Serializer>(pairs: &&[Annotation<'_>], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(pairs.iter().map(|(key, value)| (*key, value)))
 }
 
-/// What an audit annotation holds, by key.
-pub type Annotations = [(&'static str, String)];
+/// An audit annotation: its key, and what it holds.
+pub type Annotation<'a> = (&'static str, Cow<'a, str>);
 
 impl<'a> Answer<'a> {
     /// Lets the request pass.
-    pub fn allow(uid: &'a str, warnings: &'a [String], audit: &'a Annotations) -> Self {
+    pub fn allow(uid: &'a str, warnings: &'a [String], audit: &'a [Annotation<'a>]) -> Self {
         Self::new(Response { uid, allowed: true, status: None, warnings, audit_annotations: audit })
     }
 
     /// Refuses it with 403 or 429.
-    pub fn refuse(uid: &'a str, code: u16, message: &'a str, warnings: &'a [String], audit: &'a Annotations) -> Self {
+    pub fn refuse(
+        uid: &'a str,
+        code: u16,
+        message: &'a str,
+        warnings: &'a [String],
+        audit: &'a [Annotation<'a>],
+    ) -> Self {
         let reason = if code == 429 { "TooManyRequests" } else { "Forbidden" };
         let status = Some(Status { code, reason, message });
         Self::new(Response { uid, allowed: false, status, warnings, audit_annotations: audit })

@@ -2,6 +2,7 @@
 //!
 //! A refusal is an answer; a fault of ours is an HTTP 5xx, never a refusal in disguise; a body that is no review is a 4xx.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,7 +33,7 @@ use tracing::{Instrument, Span};
 use super::decide::{Judge, Judged};
 use super::line::{self, Seen};
 use super::metrics::Metrics;
-use super::review::{Annotations, Answer, Decoded, decode};
+use super::review::{Annotation, Answer, Decoded, decode};
 use crate::api::ServicePooling;
 use crate::runtime::{Environment, Shutdown, admin, telemetry};
 
@@ -196,17 +197,12 @@ fn told_for_audit(glass: &Override) -> String {
     format!("{} by {} until {}: {}", glass.name, glass.requested_by, glass.until, glass.because)
 }
 
-fn audit(shared: &Shared, service: Option<&Key>, decision: &str, reason: &str) -> Vec<(&'static str, String)> {
+/// What the API server's audit log keeps of a verdict.
+fn audit<'a>(shared: &'a Shared, service: Option<&Key>, decision: &'a str, reason: &'a str) -> Vec<Annotation<'a>> {
     Span::current().record("service", service.map(tracing::field::display));
-    let service = service.map(|service| ("service", service.to_string()));
-    let rest = [
-        ("datacenter", shared.judge.here().to_owned()),
-        ("decision", decision.to_owned()),
-        ("reason", reason.to_owned()),
-    ];
-    let all: Vec<_> = service.into_iter().chain(rest).collect();
-    let _: &Annotations = &all;
-    all
+    let service = service.map(|service| ("service", Cow::Owned(service.to_string())));
+    let rest = [("datacenter", shared.judge.here()), ("decision", decision), ("reason", reason)];
+    service.into_iter().chain(rest.map(|(key, value)| (key, Cow::Borrowed(value)))).collect()
 }
 
 impl Shared {
@@ -224,7 +220,7 @@ impl Shared {
                 self.count(door, decision, reason.as_str(), request.dry_run, start);
                 self.permit(request, &allowed);
                 let mut audit = audit(self, allowed.service.as_ref(), decision, reason.as_str());
-                audit.extend(allowed.glass.as_ref().map(|glass| ("override", told_for_audit(glass))));
+                audit.extend(allowed.glass.as_ref().map(|glass| ("override", Cow::Owned(told_for_audit(glass)))));
                 json(&Answer::allow(uid, &allowed.warnings, &audit))
             }
             Decision::Refuse(refusal) => {
@@ -304,7 +300,9 @@ impl Shared {
         self.metrics.refusals.with_label_values(&self.labels(&refusal.service, refusal.reason)).inc();
         line::refused(self.judge.here(), request, refusal, seen);
         // A full queue costs an Event, never a verdict.
-        let _ = self.events.try_send(Told::refusal(request, refusal));
+        if let Ok(place) = self.events.try_reserve() {
+            place.send(Told::refusal(request, refusal));
+        }
     }
 
     fn fault(&self, door: &str, request: &Request, why: &str, start: Instant) -> Response {

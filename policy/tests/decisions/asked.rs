@@ -1,5 +1,7 @@
 //! Generated requests: each through a door of the table, about something that the world has, has otherwise, or has not.
 
+use std::sync::Arc;
+
 use poolguard_policy::doors::{Door, Effect};
 use poolguard_policy::pooling::{Key, Watched};
 use poolguard_policy::request::{Body, Object, Request};
@@ -36,7 +38,7 @@ pub fn through(dice: &mut Dice, world: &World, door: &'static Door) -> Request {
     let (mut old, mut new) = (object(old), object(new));
     if let (Some(Body::Pod(pod)), Some(object)) = (old.clone().map(|old| old.body), &mut old) {
         // The decoder reads both from the same place.
-        object.controller = pod.controller;
+        object.controller = pod.controller.map(Arc::unwrap_or_clone);
         object.terminating = pod.terminating;
         object.labels = pod.labels;
     }

@@ -1,6 +1,7 @@
 //! Drives the decision as the webhook does, with everything that it asks for taken from the world.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use poolguard_policy::evidence::{Conclusion, conclude};
 use poolguard_policy::given::Known;
@@ -27,7 +28,7 @@ pub fn judge(world: &World, request: &Request) -> Decision {
             Decision::Ask(keys) => {
                 assert!(!keys.is_empty());
                 for key in keys {
-                    let before = conclusions.insert(key.clone(), concluded(world, request, &key));
+                    let before = conclusions.insert(key.clone(), Arc::new(concluded(world, request, &key)));
                     assert!(before.is_none(), "asked twice about {key}");
                 }
             }

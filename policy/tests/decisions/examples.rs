@@ -1,6 +1,7 @@
 //! What the laws do not tell apart, one example each.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use poolguard_policy::doors::{Door, Effect};
 use poolguard_policy::evidence::{Answer, Says, conclude};
@@ -174,7 +175,7 @@ fn the_next_step_about_a_pod_names_its_deployment() {
     let mut world = world(&Says::Serving);
     let namespace = world.state.namespaces.get_mut("one").expect("the namespace");
     let owned = |kind: &str, name: &str| Some(Owner { kind: kind.to_owned(), name: name.to_owned() });
-    let pod = Pod { controller: owned("ReplicaSet", "web-5d"), ..pod() };
+    let pod = Pod { controller: owned("ReplicaSet", "web-5d").map(Arc::new), ..pod() };
     namespace.pods.insert("web-0".to_owned(), pod.clone());
     let set = Workload { controller: owned("Deployment", "web"), ..workload(Kind::ReplicaSet, "web-5d") };
     namespace.workloads.insert((Kind::ReplicaSet, "web-5d".to_owned()), set.clone());
@@ -215,7 +216,7 @@ fn the_next_step_about_a_pod_names_its_deployment() {
         "{told}"
     );
     let namespace = world.state.namespaces.get_mut("one").expect("the namespace");
-    namespace.pods.insert("web-0".to_owned(), Pod { controller: owned("StatefulSet", "web-5d"), ..pod });
+    namespace.pods.insert("web-0".to_owned(), Pod { controller: owned("StatefulSet", "web-5d").map(Arc::new), ..pod });
     assert!(!refused(&world, &delete).contains("rollout restart"));
 }
 
@@ -249,9 +250,10 @@ fn a_daemonset_that_keeps_a_pod_where_it_is_may_move() {
     let mut put = |pod: Pod| {
         let owner = Owner { kind: "DaemonSet".to_owned(), name: "daemon".to_owned() };
         let namespace = world.state.namespaces.get_mut("one").expect("the namespace");
-        namespace
-            .pods
-            .insert("web-0".to_owned(), Pod { controller: Some(owner), node: Some("node-1".to_owned()), ..pod });
+        namespace.pods.insert(
+            "web-0".to_owned(),
+            Pod { controller: Some(Arc::new(owner)), node: Some("node-1".to_owned()), ..pod },
+        );
         [judge(&world, &moved("a")), judge(&world, &moved("b"))].map(|decided| matches!(decided, Decision::Allow(_)))
     };
     assert_eq!(put(pod()), [true, false], "its node is allowed, another one's is not");
@@ -325,7 +327,7 @@ fn a_statefulset_keeps_serving_with_an_ordinal_that_stays() {
     let owner = Owner { kind: "StatefulSet".to_owned(), name: "web".to_owned() };
     let namespace = world.state.namespaces.get_mut("one").expect("the namespace");
     namespace.pods.clear();
-    let only = Pod { name: "web-2".to_owned(), controller: Some(owner), ..pod() };
+    let only = Pod { name: "web-2".to_owned(), controller: Some(Arc::new(owner)), ..pod() };
     namespace.pods.insert("web-2".to_owned(), only.clone());
     for (from, to, passes) in [
         ((0, 3), (0, 3), true),

@@ -14,7 +14,7 @@ use poolguard_policy::verdict::{Decision, Reason};
 
 use crate::driver::judge;
 use crate::examples::{door, key, pod, pooling, refused, request, world};
-use crate::world::{World, now};
+use crate::world::{World, labels, now};
 
 const HELP: &str = "\n  help:      #sre   emergency: https://runbook.example#override";
 
@@ -219,7 +219,7 @@ fn a_record_of_another_name_is_of_the_release_that_its_label_names() {
     record.name = "main".to_owned();
     assert!(matches!(judge(&world, &record), Decision::Allow(_)), "nothing says what release it is of");
     for object in record.old.iter_mut() {
-        object.labels.insert("name".to_owned(), "main".to_owned());
+        object.labels = labels(object.labels.iter().chain([("name", "main")]));
     }
     assert!(matches!(judge(&world, &record), Decision::Refuse(_)));
     record.name = "sh.helm.release.v1.other.v3".to_owned();

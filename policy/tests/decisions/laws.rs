@@ -1,6 +1,7 @@
 //! What may never happen, whatever is asked, whatever the cluster holds, and whatever the sources say.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use poolguard_policy::doors::Effect;
 use poolguard_policy::evidence::{Answer, Says, State as Concluded, Why, conclude};
@@ -106,7 +107,7 @@ fn no_permission_comes_from_what_is_not_known() {
             match decide(&request, &world.state, &world.settings, given, now()) {
                 Decision::Ask(keys) => {
                     let key = keys[dice.below(keys.len())].clone();
-                    known.0.insert(key.clone(), concluded(&world, &request, &key));
+                    known.0.insert(key.clone(), Arc::new(concluded(&world, &request, &key)));
                 }
                 Decision::Read(all) => {
                     let reference = all[dice.below(all.len())].clone();

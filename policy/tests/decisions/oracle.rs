@@ -289,7 +289,7 @@ fn release_of_record(request: &Request) -> Option<Release> {
         Some(rest) => rest.rsplit_once(".v").map(|(name, _)| name.to_owned()),
         None => None,
     };
-    let name = name.or_else(|| old.labels.get("name").cloned())?;
+    let name = name.or_else(|| old.labels.get("name").map(str::to_owned))?;
     Some(Release { namespace: request.namespace.clone(), name })
 }
 

@@ -1,6 +1,6 @@
 //! What people are told holds its limits whatever the names are, and no name ends a line or moves a cursor.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use poolguard_policy::evidence::Conclusion;
 use poolguard_policy::pooling::{Arm, Key, Pooling, Watched};
@@ -123,7 +123,7 @@ fn poison_world(world: &World, text: &str) -> World {
 fn poison_namespace(namespace: &Namespace, text: &str) -> Namespace {
     let with = |name: &str| format!("{name}{text}");
     let mut made = namespace.clone();
-    made.poolings = BTreeMap::new();
+    made.poolings = Default::default();
     for (name, watched) in &namespace.poolings {
         let watched = match watched {
             Watched::Known(pooling) => Watched::Known(poison_pooling(pooling, text)),
@@ -136,16 +136,16 @@ fn poison_namespace(namespace: &Namespace, text: &str) -> Namespace {
     }
     made.pods = namespace.pods.iter().map(|(name, pod)| (with(name), pod.clone())).collect();
     for pod in made.pods.values_mut() {
-        pod.controller.iter_mut().for_each(|owner| owner.name = with(&owner.name));
+        pod.controller.iter_mut().map(Arc::make_mut).for_each(|owner| owner.name = with(&owner.name));
     }
-    made.workloads = BTreeMap::new();
+    made.workloads = Default::default();
     for ((kind, name), workload) in &namespace.workloads {
         let mut workload = workload.clone();
         workload.name = with(name);
         workload.controller.iter_mut().for_each(|owner| owner.name = with(&owner.name));
         made.workloads.insert((*kind, with(name)), workload);
     }
-    made.overrides = BTreeMap::new();
+    made.overrides = Default::default();
     for (name, glass) in &namespace.overrides {
         let mut glass = glass.clone();
         glass.name = with(&glass.name);
@@ -191,7 +191,7 @@ fn poison_request(request: &Request, text: &str) -> Request {
         word.push_str(text);
     }
     for object in [&mut made.old, &mut made.new].into_iter().flatten() {
-        object.labels.values_mut().for_each(|value| value.push_str(text));
+        object.labels = object.labels.iter().map(|(key, value)| (key, format!("{value}{text}"))).collect();
         match &mut object.body {
             Body::Pooling(Ok(pooling)) => **pooling = poison_pooling(pooling, text),
             Body::Pooling(Err(error)) => error.push_str(text),

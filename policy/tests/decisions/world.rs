@@ -1,7 +1,7 @@
 //! Generated clusters: small, so that everything in them has to do with everything else.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use jiff::{SignedDuration, Timestamp};
 use poolguard_policy::doors::{DOORS, Door, custom};
@@ -226,17 +226,15 @@ pub fn conclusion(dice: &mut Dice, pooling: &Pooling) -> Conclusion {
 }
 
 pub fn labels<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Labels {
-    pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+    pairs.into_iter().collect()
 }
 
 /// Labels of a pod: mostly those of the service.
 pub fn pod_labels(dice: &mut Dice) -> Labels {
-    let mut made = labels([("app", if dice.one_in(5) { "other" } else { "service" })]);
-    made.insert("release".to_owned(), dice.pick(&["main", "canary"]).to_owned());
-    if !dice.one_in(4) {
-        made.insert("route".to_owned(), "yes".to_owned());
-    }
-    made
+    let app = ("app", if dice.one_in(5) { "other" } else { "service" });
+    let release = ("release", dice.pick(&["main", "canary"]));
+    let route = (!dice.one_in(4)).then_some(("route", "yes"));
+    labels([app, release].into_iter().chain(route))
 }
 
 fn owner(dice: &mut Dice, kinds: &[&str]) -> Option<Owner> {
@@ -251,7 +249,7 @@ pub fn pod(dice: &mut Dice, name: &str) -> Pod {
     Pod {
         name: name.to_owned(),
         labels: pod_labels(dice),
-        controller: owner(dice, &OWNERS),
+        controller: owner(dice, &OWNERS).map(Arc::new),
         ready,
         containers_ready: ready ^ dice.one_in(6),
         finished: dice.one_in(10),

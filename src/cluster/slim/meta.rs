@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use poolguard_policy::selector::Labels;
 use poolguard_policy::state::{Owner, RELEASE_NAME, RELEASE_NAMESPACE, Release};
-use serde::Deserialize;
+use serde::de::{DeserializeSeed, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 /// Metadata of an object in a review.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -13,7 +14,10 @@ use serde::Deserialize;
 pub struct Meta {
     pub(crate) name: Option<String>,
     pub(crate) namespace: Option<String>,
+    #[serde(deserialize_with = "labels")]
     pub(crate) labels: Option<Labels>,
+    /// Those that we look at: others may be as long as the object.
+    #[serde(deserialize_with = "ours")]
     pub(crate) annotations: Option<BTreeMap<String, String>>,
     pub(crate) deletion_timestamp: Option<serde::de::IgnoredAny>,
     pub(crate) owner_references: Option<Vec<Reference>>,
@@ -54,7 +58,10 @@ impl From<&ObjectMeta> for Meta {
         Self {
             name: meta.name.clone(),
             namespace: meta.namespace.clone(),
-            labels: meta.labels.clone(),
+            labels: meta
+                .labels
+                .as_ref()
+                .map(|all| all.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect()),
             annotations: meta
                 .annotations
                 .as_ref()
@@ -72,4 +79,89 @@ fn release(annotations: &BTreeMap<String, String>) -> Option<Release> {
         namespace: annotations.get(RELEASE_NAMESPACE)?.clone(),
         name: annotations.get(RELEASE_NAME)?.clone(),
     })
+}
+
+/// Reads labels, without a map in between.
+pub(super) fn labels<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Labels>, D::Error> {
+    struct All;
+
+    impl<'de> Visitor<'de> for All {
+        type Value = Option<Labels>;
+
+        fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            formatter.write_str("labels")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut all: A) -> Result<Self::Value, A::Error> {
+            let mut pairs: Vec<(Box<str>, Box<str>)> = Vec::new();
+            while let Some(pair) = all.next_entry()? {
+                pairs.push(pair);
+            }
+            Ok(Some(pairs.into_iter().collect()))
+        }
+    }
+
+    deserializer.deserialize_any(All)
+}
+
+/// The annotation with a Deployment's revision.
+pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
+
+/// Reads all, and keeps those that we look at.
+fn ours<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<BTreeMap<String, String>>, D::Error> {
+    struct Ours;
+
+    impl<'de> Visitor<'de> for Ours {
+        type Value = Option<BTreeMap<String, String>>;
+
+        fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            formatter.write_str("annotations")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut all: A) -> Result<Self::Value, A::Error> {
+            let mut kept = BTreeMap::new();
+            while let Some(key) = all.next_key_seed(Known)? {
+                match key {
+                    Some(key) => drop(kept.insert(key.to_owned(), all.next_value()?)),
+                    None => {
+                        all.next_value_seed(Known)?;
+                    }
+                }
+            }
+            Ok(Some(kept))
+        }
+    }
+
+    deserializer.deserialize_any(Ours)
+}
+
+/// Reads a string, and tells whether it is a key that we look at.
+struct Known;
+
+impl<'de> DeserializeSeed<'de> for Known {
+    type Value = Option<&'static str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Known {
+    type Value = Option<&'static str>;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("a string")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok([RELEASE_NAME, RELEASE_NAMESPACE, REVISION].into_iter().find(|key| *key == text))
+    }
 }

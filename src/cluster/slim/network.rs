@@ -10,7 +10,7 @@ use poolguard_policy::selector::Labels;
 use poolguard_policy::state::{Route, Service};
 use serde::Deserialize;
 
-use super::meta::Meta;
+use super::meta::{Meta, labels};
 
 slim!(SlimService, WatchedService, core::Service, { spec: ServiceSpec });
 slim!(SlimIngress, WatchedIngress, networking::Ingress, { spec: IngressSpec });
@@ -18,6 +18,7 @@ slim!(SlimIngress, WatchedIngress, networking::Ingress, { spec: IngressSpec });
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 struct ServiceSpec {
+    #[serde(deserialize_with = "labels")]
     selector: Option<Labels>,
     r#type: Option<String>,
     ports: Option<Vec<ServicePort>>,

@@ -6,7 +6,7 @@ use poolguard_policy::selector::{Labels, Operator, Requirement, Selector};
 use poolguard_policy::state::{Placement, References};
 use serde::Deserialize;
 
-use super::meta::Meta;
+use super::meta::{Meta, labels};
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
@@ -23,6 +23,7 @@ pub(super) struct TemplateSpec {
     init_containers: Option<Vec<Container>>,
     volumes: Option<Vec<Volume>>,
     image_pull_secrets: Option<Vec<Named>>,
+    #[serde(deserialize_with = "labels")]
     node_selector: Option<Labels>,
     affinity: Option<Affinity>,
 }

@@ -9,8 +9,7 @@ use poolguard_policy::selector::Labels;
 use poolguard_policy::state::{Kind, References, Replacement, Workload};
 use serde::Deserialize;
 
-use super::meta::Meta;
-use super::pod::Condition;
+use super::meta::{Meta, REVISION, labels};
 use super::template::{Template, placement, references};
 
 slim!(SlimDeployment, WatchedDeployment, apps::Deployment, { spec: WorkloadSpec, status: WorkloadStatus });
@@ -55,7 +54,8 @@ pub struct CustomSpec {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Selecting {
-    match_labels: Labels,
+    #[serde(deserialize_with = "labels")]
+    match_labels: Option<Labels>,
 }
 
 /// A template of claims, of which each pod of a StatefulSet gets one.
@@ -101,6 +101,14 @@ struct Ordinals {
     start: i32,
 }
 
+/// A condition of a workload.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Condition {
+    r#type: String,
+    reason: Option<String>,
+}
+
 /// The status of a workload.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -112,8 +120,6 @@ pub struct WorkloadStatus {
     number_ready: Option<i32>,
     conditions: Option<Vec<Condition>>,
 }
-
-const REVISION: &str = "deployment.kubernetes.io/revision";
 
 fn workload(
     kind: Kind,
@@ -183,7 +189,7 @@ impl SlimCustom {
         let CustomSpec { replicas, template, selector } = self.spec;
         let template = template.unwrap_or_else(|| {
             let labels = selector.unwrap_or_default().match_labels;
-            Template { metadata: Meta { labels: Some(labels), ..Meta::default() }, ..Template::default() }
+            Template { metadata: Meta { labels, ..Meta::default() }, ..Template::default() }
         });
         let spec = WorkloadSpec { replicas, template, ..WorkloadSpec::default() };
         workload(kind, self.metadata, None, spec, &self.status)
