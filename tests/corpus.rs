@@ -227,9 +227,9 @@ fn judge(case: &Case, request: &Request, state: &State) -> Result<Decision, Stri
                         Some(Body::Pooling(Ok(pooling))) => Some(pooling.as_ref()),
                         _ => None,
                     };
-                    let held = match &state.namespaces[&key.namespace].poolings[&key.name] {
-                        Watched::Known(pooling) => Some(pooling),
-                        Watched::Undecodable { .. } => None,
+                    let held = match state.namespaces[&key.namespace].poolings.get(&key.name) {
+                        Some(Watched::Known(pooling)) => Some(pooling),
+                        Some(Watched::Undecodable { .. }) | None => None,
                     };
                     let pooling = own.or(held).ok_or("asked about a resource that does not decode")?;
                     conclusions.insert(key, Arc::new(conclude("eqiad", pooling, &answers, now)));

@@ -13,6 +13,10 @@ use crate::selector::{Labels, Selector};
 use crate::state::{Kind, Namespace, Pod, Release, Route, Service, State, Workload};
 use crate::weakening::weakens;
 
+mod near;
+
+use near::{near, selecting, templates};
+
 /// A `ServicePooling` that a request concerns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Concern<'a> {
@@ -111,76 +115,6 @@ pub fn concerns<'a>(request: &'a Request, state: &'a State, live: &Live) -> Vec<
                 .collect()
         }
     }
-}
-
-/// The services of a namespace that [`touch`] must look at: each selects something that the request is about, or may select
-/// anything. Of a request that cannot be read, all.
-fn near<'a>(request: &Request, namespace: &'a Namespace, live: &Live) -> Vec<&'a Watched> {
-    let all = || namespace.poolings.values().collect();
-    let old = request.old.as_ref().map(|object| &object.body);
-    let new = request.new.as_ref().map(|object| &object.body);
-    match (request.door.effect, old, new) {
-        (Effect::RemovePod, Some(Body::Pod(pod)), _)
-        | (Effect::RelabelPod, Some(Body::Pod(pod)), Some(Body::Pod(_))) => selecting(namespace, [&pod.labels]),
-        (Effect::EvictPod, ..) => match namespace.pods.get(&request.name) {
-            Some(pod) => selecting(namespace, [&pod.labels]),
-            None => all(),
-        },
-        (Effect::RemoveWorkload, Some(Body::Workload(workload)), _)
-        | (Effect::MoveDaemonSet, Some(Body::Workload(workload)), Some(Body::Workload(_)))
-        | (Effect::ScaleWorkload, Some(Body::Workload(workload)), Some(Body::Workload(_) | Body::Scale { .. })) => {
-            selecting(namespace, [&workload.template_labels])
-        }
-        (Effect::ScaleWorkload, _, Some(Body::Workload(_) | Body::Scale { .. })) => {
-            match scaled(request, namespace, live) {
-                Some(workload) => selecting(namespace, [&workload.template_labels]),
-                None => all(),
-            }
-        }
-        (Effect::RemoveService, Some(Body::Service(service)), _)
-        | (Effect::ChangeService, Some(Body::Service(service)), Some(Body::Service(_))) => {
-            selecting(namespace, behind(namespace, service))
-        }
-        (Effect::RemoveRoute, Some(Body::Route(route)), _)
-        | (Effect::ChangeRoute, Some(Body::Route(route)), Some(Body::Route(_))) => {
-            let services = route.backends().filter_map(|name| namespace.services.get(name));
-            selecting(namespace, services.flat_map(|service| behind(namespace, service)))
-        }
-        (Effect::RemoveReference, ..) => {
-            selecting(namespace, templates(namespace, |workload| names(request, workload)))
-        }
-        (Effect::RemoveAccompanying, Some(_), _) => {
-            let release = request.old.as_ref().and_then(|object| object.release.as_ref());
-            let of_it = |workload: &&Workload| release.is_some() && workload.release.as_ref() == release;
-            selecting(namespace, templates(namespace, of_it))
-        }
-        (Effect::ChangeBudget, Some(Body::Budget(budget)), Some(Body::Budget(_))) => {
-            selecting(namespace, templates(namespace, |workload| budget.covers(&workload.template_labels)))
-        }
-        _ => all(),
-    }
-}
-
-/// Those that may select one of these, each once, by name.
-fn selecting<'a, 'b>(namespace: &'a Namespace, labels: impl IntoIterator<Item = &'b Labels>) -> Vec<&'a Watched> {
-    let of_any = namespace.poolings.of_any();
-    let mut found: Vec<_> =
-        labels.into_iter().flat_map(|labels| namespace.poolings.candidates(labels)).chain(of_any).collect();
-    found.sort_unstable_by_key(|(name, _)| *name);
-    found.dedup_by_key(|(name, _)| *name);
-    found.into_iter().map(|(_, watched)| watched).collect()
-}
-
-/// The labels of the pods that some workloads make.
-fn templates(namespace: &Namespace, which: impl Fn(&&Workload) -> bool) -> impl Iterator<Item = &Labels> {
-    namespace.workloads.values().filter(which).map(|workload| &workload.template_labels)
-}
-
-/// The labels of everything that a Service selects.
-fn behind<'a>(namespace: &'a Namespace, service: &'a Service) -> impl Iterator<Item = &'a Labels> {
-    let pods = namespace.pods.values().map(|pod| &pod.labels);
-    let templates = namespace.workloads.values().map(|workload| &workload.template_labels);
-    pods.chain(templates).filter(|labels| service.selects(labels))
 }
 
 fn carries(watched: &Watched) -> Concern<'_> {
@@ -311,8 +245,8 @@ fn touch(request: &Request, state: &State, namespace: &Namespace, pooling: &Pool
             let leaves = !selector.matches(&new.labels)
                 || namespace
                     .services
-                    .values()
-                    .any(|service| service.selects(&old.labels) && !service.selects(&new.labels));
+                    .candidates(&old.labels)
+                    .any(|(_, service)| service.selects(&old.labels) && !service.selects(&new.labels));
             if leaves { pod_touch(namespace, pooling, old) } else { None }
         }
         (Effect::RemoveWorkload, Some(Body::Workload(workload)), _) => workload_touch(namespace, pooling, workload),
@@ -485,8 +419,12 @@ fn route_cut(namespace: &Namespace, selector: &Selector, old: &Route, new: &Rout
     !old.through.is_subset(&new.through) || old.ways.iter().any(cut)
 }
 
-fn leads<'a>(namespace: &Namespace, pooling: &Pooling, backends: impl Iterator<Item = &'a String>) -> Option<Touch> {
-    let services = backends.filter_map(|name| namespace.services.get(name));
+fn leads<'a>(
+    namespace: &Namespace,
+    pooling: &Pooling,
+    backends: impl IntoIterator<Item = &'a String>,
+) -> Option<Touch> {
+    let services = backends.into_iter().filter_map(|name| namespace.services.get(name));
     all_of(namespace, pooling, services.flat_map(|service| namespace.led_to(service, &pooling.selector)))
 }
 

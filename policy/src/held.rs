@@ -2,7 +2,6 @@
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
-use std::ops::Index;
 
 /// A map by name whose values lie elsewhere, so that the room for entries that are not there is small.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,11 +80,6 @@ impl<K, T> Held<K, T> {
         self.0.values_mut().map(|value| &mut **value)
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -94,14 +88,6 @@ impl<K, T> Held<K, T> {
     /// Takes all out.
     pub fn clear(&mut self) {
         self.0.clear();
-    }
-}
-
-impl<K: Ord + Borrow<Q>, Q: Ord + ?Sized, T> Index<&Q> for Held<K, T> {
-    type Output = T;
-
-    fn index(&self, key: &Q) -> &T {
-        &self.0[key]
     }
 }
 

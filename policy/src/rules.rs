@@ -2,6 +2,8 @@
 //!
 //! Never: a permission from silence. What the chain needs and does not have, it asks for.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use crate::doors::Effect;
@@ -67,7 +69,7 @@ pub fn decide(request: &Request, state: &State, settings: &Settings, known: Know
     if concerns.is_empty() {
         return unconcerned(request, state, settings);
     }
-    let (mut asks, mut reads, mut confirms) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut asks, mut reads, mut confirms) = (Vec::new(), BTreeSet::new(), Vec::new());
     let (mut allowed, mut warnings, mut warned) = (Vec::new(), Vec::new(), None);
     let mut glass = None;
     for concern in &concerns {
@@ -82,12 +84,8 @@ pub fn decide(request: &Request, state: &State, settings: &Settings, known: Know
             }
             Ruling::Ask(key) => asks.push(key),
             Ruling::Read(references) => {
-                for reference in references {
-                    // Several services may depend on the same workload.
-                    if !reads.contains(&reference) {
-                        reads.push(reference);
-                    }
-                }
+                // Several services may depend on the same workload.
+                reads.extend(references);
             }
             Ruling::Confirm(references) => confirms.extend(references),
             Ruling::Refuse(reason) => {
@@ -103,7 +101,7 @@ pub fn decide(request: &Request, state: &State, settings: &Settings, known: Know
     }
     warnings.truncate(words::WARNINGS);
     if !reads.is_empty() {
-        Decision::Read(reads)
+        Decision::Read(reads.into_iter().collect())
     } else if !confirms.is_empty() {
         Decision::Confirm(confirms)
     } else if !asks.is_empty() {

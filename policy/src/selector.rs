@@ -8,7 +8,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// Labels of an object, by key. Hundreds of thousands of objects have some, and most of them the same as others: copies are one.
+/// Labels of an object, by key. Hundreds of thousands of objects have some, and many of them the same as others: a copy is the same one.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Labels(Option<Arc<[Pair]>>);
 

@@ -289,9 +289,9 @@ pub struct Route {
 }
 
 impl Route {
-    /// Every Service that it leads to.
-    pub fn backends(&self) -> impl Iterator<Item = &String> {
-        self.ways.values().flatten()
+    /// Every Service that it leads to, once.
+    pub fn backends(&self) -> BTreeSet<&String> {
+        self.ways.values().flatten().collect()
     }
 }
 

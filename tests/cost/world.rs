@@ -151,7 +151,7 @@ impl World {
         };
         let sources = Sources::new(&config, &env.registry).expect("sources");
         let router = webhook::router(&env, &config, sources).expect("a router");
-        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(300);
         loop {
             // The tasks that say what is missing must run first.
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;

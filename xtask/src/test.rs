@@ -17,6 +17,11 @@ const CLUSTER: &str = "cluster";
 /// The test target that needs a real node.
 const NODE: &str = "node";
 
+/// The test target that compares what a review costs with what is on record.
+const COST: &str = "cost";
+/// The part of it that needs valgrind.
+const INSTRUCTIONS: &str = "instructions";
+
 /// What became of a tier.
 enum Outcome {
     Passed(Duration),
@@ -40,7 +45,11 @@ pub fn run(fast: bool, strict: bool) -> Result<()> {
         .partition(|target| target.features.is_empty());
     let (to_run, left_out) = if fast { (plain, with_features) } else { ([plain, with_features].concat(), Vec::new()) };
     for target in to_run {
-        tiers.push((target.name.clone(), timed(|| target.run(&[], &["--quiet"]))));
+        let outcome = match target.name.as_str() {
+            COST => cost(target, fast),
+            _ => timed(|| target.run(&[], &["--quiet"])),
+        };
+        tiers.push((target.name.clone(), outcome));
     }
     if !fast {
         tiers.push((CLUSTER.to_owned(), cluster(&targets, None, &[])));
@@ -51,7 +60,7 @@ pub fn run(fast: bool, strict: bool) -> Result<()> {
         println!("{name:<16}{}", outcome.told());
     }
     if fast {
-        for name in left_out.iter().map(|target| target.name.as_str()).chain([CLUSTER, NODE]) {
+        for name in left_out.iter().map(|target| target.name.as_str()).chain([INSTRUCTIONS, CLUSTER, NODE]) {
             println!("{name:<16}left out by --fast");
         }
     }
@@ -78,6 +87,21 @@ pub fn against(kubernetes: &str, scenarios: &[String]) -> Result<()> {
     match outcome {
         Outcome::Passed(_) => Ok(()),
         Outcome::Failed(_) | Outcome::CannotRun(_) => bail!("not as it should be with Kubernetes {kubernetes}"),
+    }
+}
+
+/// What a review costs. Instructions are counted where Debian's valgrind is.
+fn cost(target: &TestTarget, fast: bool) -> Outcome {
+    let without = || timed(|| target.run(&[], &["--quiet", "--", "--skip", INSTRUCTIONS]));
+    if fast {
+        return without();
+    }
+    match debian::unpack(&progress) {
+        Ok(_) => timed(|| target.run(&[], &["--quiet"])),
+        Err(error) => match without() {
+            Outcome::Passed(_) => Outcome::CannotRun(format!("passed without counting instructions: {error:#}")),
+            outcome => outcome,
+        },
     }
 }
 

@@ -9,7 +9,7 @@ use poolguard_policy::guarded::WorkloadRef;
 use poolguard_policy::overriding::OverrideRef;
 use poolguard_policy::pooling::{Arm, Enforcement, Key, Mode, Pooling, Watched};
 use poolguard_policy::request::{Body, Request};
-use poolguard_policy::selector::{Labels, Selector};
+use poolguard_policy::selector::{Labels, Operator, Requirement, Selector};
 use poolguard_policy::state::{Kind, Namespace, Pod, Release, Route, Service, Workload};
 use poolguard_policy::verdict::Reason;
 
@@ -284,18 +284,28 @@ fn guards_as_well(old: &Pooling, new: &Pooling) -> bool {
 
 /// The release that a record is of: Helm writes it into the record's name.
 fn release_of_record(request: &Request) -> Option<Release> {
-    let old = request.old.as_ref().or(request.new.as_ref())?;
     let name = match request.name.strip_prefix("sh.helm.release.v1.") {
         Some(rest) => rest.rsplit_once(".v").map(|(name, _)| name.to_owned()),
         None => None,
     };
-    let name = name.or_else(|| old.labels.get("name").map(str::to_owned))?;
+    let labelled = || request.old.as_ref().or(request.new.as_ref())?.labels.get("name").map(str::to_owned);
+    let name = name.or_else(labelled)?;
     Some(Release { namespace: request.namespace.clone(), name })
 }
 
 fn selected(selector: &Selector, labels: &Labels) -> bool {
-    // Generated selectors have labels alone.
+    let expected = |requirement: &Requirement| {
+        let one_of_them = requirement.values.iter().any(|value| labels.get(&requirement.key) == Some(value));
+        let there = labels.iter().any(|(key, _)| key == requirement.key);
+        match requirement.operator {
+            Operator::In => one_of_them,
+            Operator::NotIn => !one_of_them,
+            Operator::Exists => there,
+            Operator::DoesNotExist => !there,
+        }
+    };
     selector.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+        && selector.match_expressions.iter().all(expected)
 }
 
 fn serves(pod: &Pod) -> bool {

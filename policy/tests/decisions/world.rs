@@ -10,7 +10,7 @@ use poolguard_policy::given::{Settings, Trusted};
 use poolguard_policy::guarded::WorkloadRef;
 use poolguard_policy::overriding::{Override, OverrideRef};
 use poolguard_policy::pooling::{Arm, Enforcement, Evidence, Key, Mode, Pooling, Threshold, Watched};
-use poolguard_policy::selector::{Labels, Selector};
+use poolguard_policy::selector::{Labels, Operator, Requirement, Selector};
 use poolguard_policy::state::{
     Budget, Kind, Namespace, Owner, Placement, Pod, References, Release, Replacement, Service, State, Workload,
 };
@@ -180,12 +180,13 @@ pub fn pooling(dice: &mut Dice, key: Key) -> Pooling {
     Pooling {
         key,
         version: "1/1".to_owned(),
-        selector: Selector::labels(dice.choose(&[
-            vec![("app", "service")],
-            vec![("app", "other")],
-            vec![("app", "service"), ("route", "yes")],
-        ])),
-        expendable: dice.maybe(2, |_| Selector::labels([("release", "canary")])),
+        selector: selector(dice),
+        expendable: dice.maybe(2, |dice| {
+            dice.choose(&[
+                Selector::labels([("release", "canary")]),
+                expecting([], "release", Operator::NotIn, &["main"]),
+            ])
+        }),
         mode: dice.choose(&[Mode::ActiveActive, Mode::ActivePassive]),
         datacenters: dice
             .choose(&[vec!["eqiad", "codfw"], vec!["codfw", "eqiad", "ulsfo"], vec!["codfw"]])
@@ -197,6 +198,26 @@ pub fn pooling(dice: &mut Dice, key: Key) -> Pooling {
         enforcement: if dice.one_in(6) { Enforcement::Warn } else { Enforcement::Enforce },
         accepted: Vec::new(),
     }
+}
+
+/// What selects the pods of a service: by labels, by expressions, or by both.
+pub fn selector(dice: &mut Dice) -> Selector {
+    dice.choose(&[
+        Selector::labels([("app", "service")]),
+        Selector::labels([("app", "other")]),
+        Selector::labels([("app", "service"), ("route", "yes")]),
+        Selector::labels([("app", "service")]),
+        expecting([], "app", Operator::In, &["service", "third"]),
+        expecting([("app", "service")], "release", Operator::NotIn, &["canary"]),
+        expecting([], "route", Operator::Exists, &[]),
+        expecting([("app", "service")], "route", Operator::DoesNotExist, &[]),
+    ])
+}
+
+fn expecting<const N: usize>(labels: [(&str, &str); N], key: &str, operator: Operator, values: &[&str]) -> Selector {
+    let values = values.iter().map(|value| (*value).to_owned()).collect();
+    let match_expressions = vec![Requirement { key: key.to_owned(), operator, values }];
+    Selector { match_expressions, ..Selector::labels(labels) }
 }
 
 /// What the sources say of a service: mostly one thing, so that all three conclusions are frequent.
@@ -330,6 +351,7 @@ pub fn budget(dice: &mut Dice) -> Budget {
         selector: dice.choose(&[
             Some(Selector::labels([("app", "service")])),
             Some(Selector::labels([("release", "canary")])),
+            Some(expecting([], "release", Operator::In, &["canary"])),
             None,
         ]),
         desired_healthy: dice.choose(&[1, 2, 0]),

@@ -1,5 +1,5 @@
-//! Debian's packages of the programs that are no Go modules or Python packages: gdnsd and Prometheus, a clock that is wrong, and
-//! what a real node runs. They are downloaded by apt, whose signatures count, and unpacked below `target/debian`: nothing is installed.
+//! Debian's packages of the programs that are no Go modules or Python packages: gdnsd and Prometheus, a clock that is wrong, a counter
+//! of instructions, and what a real node runs. They are downloaded by apt, whose signatures count, and unpacked below `target/debian`: nothing is installed.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -20,7 +20,7 @@ struct Packages {
     seconds: u64,
 }
 
-const EDGE: Packages = Packages { name: "edge", what: "gdnsd and Prometheus", seconds: 10 };
+const EDGE: Packages = Packages { name: "edge", what: "gdnsd, Prometheus and valgrind", seconds: 15 };
 const NODE: Packages = Packages { name: "node", what: "containerd, runc, buildah and the rest of a node", seconds: 20 };
 
 /// The unpacked packages.
