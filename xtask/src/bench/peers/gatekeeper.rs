@@ -59,7 +59,9 @@ impl Contestant for Gatekeeper {
                 .env("KUBECONFIG", datacenter.kubeconfig(Who::Admin))
                 .env("POD_NAMESPACE", NAMESPACE)
                 .env("POD_NAME", "no-pod")
-                .args(["--operation=webhook", "--debug-use-fake-pod", "--disable-cert-rotation"])
+                // It makes the constraint's kind by itself: usually a process beside it does.
+                .args(["--operation=webhook", "--operation=generate"])
+                .args(["--debug-use-fake-pod", "--disable-cert-rotation"])
                 .args(["--disable-opa-builtin={http.send}", "--log-level=WARNING", "--shutdown-delay=0"])
                 .args(["--host=127.0.0.1", &format!("--port={port}")])
                 .args([format!("--health-addr=127.0.0.1:{health}"), "--prometheus-port=0".to_owned()])
