@@ -18,14 +18,12 @@ const NAMED: usize = 5;
 pub enum Error {
     /// Services are guarded.
     #[error(
-        "{count} services of this cluster are guarded: {named}. Without poolguard, whatever serves live traffic can be removed. To \
+        "poolguard still guards services of this cluster: {named}. Without it, whatever serves live traffic can be removed. To \
          uninstall it all the same, say so first: helm upgrade RELEASE CHART --namespace NAMESPACE --reuse-values --set \
          uninstall.confirmed=true. Then run helm uninstall again"
     )]
     Guarded {
-        /// How many.
-        count: usize,
-        /// The first of them.
+        /// The first of them, and how many more there are.
         named: String,
     },
     /// They cannot be listed.
@@ -53,7 +51,7 @@ pub async fn run(client: Client, registration: &str, canary: &str, confirmed: bo
         guarded.sort();
         let more = if count > NAMED { format!(" and {} more", count - NAMED) } else { String::new() };
         guarded.truncate(NAMED);
-        return Err(Error::Guarded { count, named: format!("{}{more}", guarded.join(", ")) });
+        return Err(Error::Guarded { named: format!("{}{more}", guarded.join(", ")) });
     }
     let configurations = Api::<ValidatingWebhookConfiguration>::all(client);
     match configurations.delete(registration, &DeleteParams::default()).await {

@@ -4,6 +4,7 @@
 //! No verdict needs the controller to be alive.
 
 mod decide;
+mod events;
 mod flights;
 mod line;
 mod metrics;
@@ -60,8 +61,8 @@ pub async fn run(env: Environment, config: Arc<Config>, sources: Arc<Sources>) -
     essential("certificate", &env.shutdown, follow);
     // What verdicts rest on goes on for as long as there are new ones.
     let served = env.shutdown.later(serve::FAREWELL);
-    let router = router(&Environment { shutdown: served.clone(), ..env.clone() }, &config, sources)?;
-    serve::serve(config.webhook.listen, tls, router, env.shutdown, served)
+    let router = routes(&Environment { shutdown: served.clone(), ..env.clone() }, &config, sources, env.shutdown)?;
+    serve::serve(config.webhook.listen, tls, router, served)
         .await
         .map_err(|error| Error::Serve(config.webhook.listen, error))
 }
@@ -72,6 +73,16 @@ pub async fn run(env: Environment, config: Arc<Config>, sources: Arc<Sources>) -
 /// # Errors
 /// If the metrics are registered already.
 pub fn router(env: &Environment, config: &Config, sources: Arc<Sources>) -> Result<axum::Router, Error> {
+    routes(env, config, sources, env.shutdown.clone())
+}
+
+/// The same, where answers are the last of their connection once `farewell` is requested.
+fn routes(
+    env: &Environment,
+    config: &Config,
+    sources: Arc<Sources>,
+    farewell: Shutdown,
+) -> Result<axum::Router, Error> {
     let view = View::new(config.webhook.watch_silence);
     view.follow(Kinds::All, &config.custom_kinds, &env.client, &env.shutdown);
     essential("view", &env.shutdown, Arc::clone(&view).report(env.health.clone(), env.shutdown.clone()));
@@ -80,7 +91,7 @@ pub fn router(env: &Environment, config: &Config, sources: Arc<Sources>) -> Resu
     essential("memory", &env.shutdown, remember(Arc::clone(&view), following, env.shutdown.clone()));
     let judge = decide::Judge::new(view, sources, config.settings(), config.custom_kinds.clone(), env.client.clone());
     // As many as the configuration has, once in the life of a process.
-    Ok(serve::router(judge, config.custom_doors().leak(), metrics, env))
+    Ok(serve::router(judge, config.custom_doors().leak(), metrics, env, farewell))
 }
 
 /// Has the sources that need a memory of their own look at every service, also while nobody asks.

@@ -10,31 +10,27 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware::map_response;
+use axum::http::{self, HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use axum_server::{Handle, Server};
 use hyper_util::rt::TokioTimer;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use poolguard_policy::doors::Door;
 use poolguard_policy::overriding::Override;
 use poolguard_policy::pooling::Key;
 use poolguard_policy::request::Request;
-use poolguard_policy::rules::by_garbage_collector;
 use poolguard_policy::verdict::{Allowed, Decision, Reason, Refusal};
-use poolguard_policy::words::{cut, plain};
+use poolguard_policy::words::plain;
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::mpsc;
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
 use super::decide::{Judge, Judged};
+use super::events::Events;
 use super::line::{self, Seen};
 use super::metrics::Metrics;
 use super::review::{Annotation, Answer, Decoded, decode};
-use crate::api::ServicePooling;
 use crate::runtime::{Environment, Shutdown, admin, telemetry};
 
 /// The API server sends objects of at most 3 MiB, the old and the new one: this leaves room.
@@ -50,60 +46,35 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// Connections that the kernel holds until they are taken: whoever comes while there are more waits for a second and longer. The
 /// kernel's own limit is no more than that.
 const BACKLOG: u32 = 4096;
-/// The reason of an Event about a removal that happens as soon as it may.
-const REMOVAL_PENDING: &str = "RemovalPending";
-/// The reason of an Event about a removal that an override let pass.
-const OVERRIDE_USED: &str = "OverrideUsed";
-/// The longest note of an Event that the API server takes is 1,024 bytes.
-const NOTE: usize = 1000;
-/// Events that wait to be written; when it is full, further ones are left out.
-const EVENTS: usize = 64;
-
 #[derive(Clone)]
 struct Shared {
     judge: Arc<Judge>,
     /// The doors of the configuration.
     further: &'static [Door],
     metrics: Metrics,
-    events: mpsc::Sender<Told>,
-}
-
-/// What an Event is made of.
-struct Told {
-    service: Key,
-    reason: &'static str,
-    note: String,
-    action: &'static str,
-}
-
-impl Told {
-    fn refusal(request: &Request, refusal: &Refusal) -> Self {
-        let first = refusal.message.lines().next().unwrap_or_default().to_owned();
-        // The garbage collector asks again until it may.
-        let (reason, note) = if by_garbage_collector(request) {
-            let again = "Its owner is gone: the garbage collector tries again until the service is depooled.";
-            (REMOVAL_PENDING, format!("{first} {again}"))
-        } else {
-            (refusal.reason.as_str(), first)
-        };
-        Self { service: refusal.service.clone(), reason, note, action: "Refuse" }
-    }
+    events: Arc<Events>,
+    /// From then on, every answer is the last one of its connection.
+    farewell: Shutdown,
 }
 
 /// The routes.
-pub(super) fn router(judge: Judge, further: &'static [Door], metrics: Metrics, env: &Environment) -> Router {
-    let (events, refusals) = mpsc::channel(EVENTS);
-    tokio::spawn(publish(env.client.clone(), refusals));
-    let shared = Shared { judge: Arc::new(judge), further, metrics, events };
+pub(super) fn router(
+    judge: Judge,
+    further: &'static [Door],
+    metrics: Metrics,
+    env: &Environment,
+    farewell: Shutdown,
+) -> Router {
+    let events = Events::start(env.client.clone());
+    let shared = Shared { judge: Arc::new(judge), further, metrics, events: Arc::new(events), farewell };
     Router::new().route("/validate", post(validate).with_state(shared)).merge(admin::health_router(env.health.clone()))
 }
 
-/// Serves until `end` and what is under way then has been answered. From `shutdown` on, every answer is the last of its connection.
+/// Serves until `end` and what is under way then has been answered.
 pub(super) async fn serve(
     listen: SocketAddr,
     tls: RustlsConfig,
     router: Router,
-    shutdown: Shutdown,
     end: Shutdown,
 ) -> Result<(), std::io::Error> {
     let handle = Handle::new();
@@ -112,8 +83,6 @@ pub(super) async fn serve(
         end.requested().await;
         stop.graceful_shutdown(Some(DRAIN));
     });
-    let router =
-        router.layer(map_response(move |response: Response| std::future::ready(farewell(response, &shutdown))));
     // With one protocol only, its time-out counts from the first byte on, and not from the first line.
     let mut server = Server::<SocketAddr>::from_listener(bind(listen)?)
         .acceptor(RustlsAcceptor::new(tls))
@@ -149,18 +118,19 @@ fn last(mut response: Response) -> Response {
     response
 }
 
-/// Once a stop is requested, every answer is the last one of its connection.
-fn farewell(response: Response, shutdown: &Shutdown) -> Response {
-    if shutdown.is_requested() { last(response) } else { response }
+/// Answers a review.
+async fn validate(State(shared): State<Shared>, request: http::Request<Body>) -> Response {
+    let (head, body) = request.into_parts();
+    let response = match whole(body).await {
+        Ok(body) => review(&shared, &head.headers, &body).await,
+        Err(refused) => refused,
+    };
+    if shared.farewell.is_requested() { last(response) } else { response }
 }
 
-async fn validate(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Response {
-    let body = match whole(body).await {
-        Ok(body) => body,
-        Err(refused) => return refused,
-    };
+async fn review(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> Response {
     let start = Instant::now();
-    let Decoded { uid, request } = match decode(&body, shared.further) {
+    let Decoded { uid, request } = match decode(body, shared.further) {
         Ok(decoded) => decoded,
         Err(error) => {
             shared.count("none", "fault", "BadReview", false, start);
@@ -188,7 +158,7 @@ async fn validate(State(shared): State<Shared>, headers: HeaderMap, body: Body) 
         reason = Empty,
         otel.status_code = Empty,
     );
-    telemetry::continue_trace(&span, &headers);
+    telemetry::continue_trace(&span, headers);
     shared.answer(&uid, &request, start).instrument(span).await
 }
 
@@ -278,17 +248,7 @@ impl Shared {
             );
         }
         if let (Reason::Overridden, Some(glass)) = (allowed.reason, &allowed.glass) {
-            let note = format!(
-                "{} {} {} by {} was let pass by override {}: {}",
-                request.door.operation.as_str(),
-                request.door.resource,
-                request.name,
-                request.user,
-                glass.name,
-                glass.because
-            );
-            let told = Told { service: service.clone(), reason: OVERRIDE_USED, note, action: "Allow" };
-            let _ = self.events.try_send(told);
+            self.events.overridden(request, service, glass);
         }
     }
 
@@ -299,10 +259,7 @@ impl Shared {
         }
         self.metrics.refusals.with_label_values(&self.labels(&refusal.service, refusal.reason)).inc();
         line::refused(self.judge.here(), request, refusal, seen);
-        // A full queue costs an Event, never a verdict.
-        if let Ok(place) = self.events.try_reserve() {
-            place.send(Told::refusal(request, refusal));
-        }
+        self.events.refused(request, refusal);
     }
 
     fn fault(&self, door: &str, request: &Request, why: &str, start: Instant) -> Response {
@@ -317,29 +274,5 @@ fn json(answer: &Answer<'_>) -> Response {
     match serde_json::to_vec(answer) {
         Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
-}
-
-/// Writes Events. Losing the right to do so changes no verdict.
-async fn publish(client: kube::Client, mut refusals: mpsc::Receiver<Told>) {
-    let recorder = Recorder::new(client, Reporter::from("poolguard-webhook"));
-    while let Some(Told { service, reason, note, action }) = refusals.recv().await {
-        let reference = k8s_openapi::api::core::v1::ObjectReference {
-            api_version: Some("poolguard.dev/v1alpha1".to_owned()),
-            kind: Some(<ServicePooling as kube::Resource>::kind(&()).into_owned()),
-            namespace: Some(service.namespace),
-            name: Some(service.name),
-            ..Default::default()
-        };
-        let event = Event {
-            type_: EventType::Warning,
-            reason: reason.to_owned(),
-            note: Some(cut(&note, NOTE)),
-            action: action.to_owned(),
-            secondary: None,
-        };
-        if let Err(error) = recorder.publish(&event, &reference).await {
-            tracing::warn!(error = %error, "an Event cannot be written");
-        }
     }
 }

@@ -68,7 +68,7 @@ fn it_goes_only_when_it_is_meant_and_leaves_nothing_locked() {
         let output = hook(datacenter, &[]);
         assert!(!output.ok(), "{}", output.text());
         assert!(
-            output.text().contains("1 services of this cluster are guarded: left/left")
+            output.text().contains("poolguard still guards services of this cluster: left/left")
                 && output.text().contains("--set uninstall.confirmed=true"),
             "{}",
             output.text()

@@ -38,7 +38,7 @@ pub fn refused_while_services_are_guarded(node: &Node) {
             .kubectl(&["-n", NAMESPACE, "logs", "job/poolguard-uninstall"])
             .and_then(|output| output.success())
             .expect("the log of the hook's Job");
-        let wanted = format!("1 services of this cluster are guarded: {0}/{0}", SNOWFLAKE.name);
+        let wanted = format!("poolguard still guards services of this cluster: {0}/{0}", SNOWFLAKE.name);
         assert!(said.contains(&wanted) && said.contains("--set uninstall.confirmed=true"), "{said}");
     }
     node.datacenter

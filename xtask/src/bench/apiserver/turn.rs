@@ -77,7 +77,13 @@ impl Candidate {
             let before = self.durations(&Metrics::read(&stage.proxy)?);
             self.verdicts(stage)?;
             let asked = self.durations(&Metrics::read(&stage.proxy)?).since(before).count;
-            ensure!(self.registration.asked == Asked::Nobody || asked >= 2.0, "it was asked {asked} times");
+            let expected = match self.registration.asked {
+                Asked::Nobody => 0.0,
+                Asked::Webhook(_) => 2.0,
+                // The API server counts the evaluations of a policy that refuse.
+                Asked::Policy(_) => 1.0,
+            };
+            ensure!(asked >= expected, "it was asked {asked} times");
             Ok(())
         })
     }
