@@ -131,6 +131,12 @@ impl Judge {
         Decision::Fault("the decision kept asking".to_owned()).into()
     }
 
+    /// Whether there is a `ServicePooling` of this name, decoded or not.
+    pub(super) fn knows(&self, service: &Key) -> bool {
+        let state = self.view.read();
+        state.namespace(&service.namespace).is_some_and(|namespace| namespace.poolings.contains_key(&service.name))
+    }
+
     /// What can be said without waiting.
     fn look(&self, request: &Request, known: Known<'_>) -> ControlFlow<Judged, Wanted> {
         let (state, now) = (self.view.read(), Timestamp::now());

@@ -46,6 +46,7 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// Connections that the kernel holds until they are taken: whoever comes while there are more waits for a second and longer. The
 /// kernel's own limit is no more than that.
 const BACKLOG: u32 = 4096;
+
 #[derive(Clone)]
 struct Shared {
     judge: Arc<Judge>,
@@ -214,9 +215,11 @@ impl Shared {
         Span::current().record("decision", decision).record("reason", reason);
     }
 
-    /// The labels of what is counted by service.
+    /// The labels of what is counted by service. One that nobody knows may have any name, and is counted without it.
     fn labels<'a>(&'a self, service: &'a Key, reason: Reason) -> [&'a str; 4] {
-        [&service.namespace, &service.name, self.judge.here(), reason.as_str()]
+        let known = self.judge.knows(service);
+        let name = |name: &'a str| if known { name } else { "" };
+        [name(&service.namespace), name(&service.name), self.judge.here(), reason.as_str()]
     }
 
     /// One count by service for a removal that was guarded, and allowed, and an Event where somebody has broken the glass. A dry

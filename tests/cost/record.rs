@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// How much more than on record is still the same: builds with and without optimisation differ by as much.
+/// How much more than on record is still the same: hash tables and background tasks make some difference.
 const MARGIN: f64 = 0.05;
 /// What costs less than this part is a gain to keep: the record is out of date.
 const GAIN: f64 = 0.85;

@@ -140,8 +140,10 @@ impl World {
         let etcd = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let endpoint = etcd.local_addr().expect("an address");
         tokio::spawn(async move { axum::serve(etcd, Router::new().fallback(conftool)).await });
-        let text =
-            format!("{{datacenter: eqiad, sources: [{{name: c, conftool: {{endpoints: ['http://{endpoint}']}}}}]}}");
+        // No watch ever says anything.
+        let text = format!(
+            "{{datacenter: eqiad, webhook: {{watchSilence: 10m}}, sources: [{{name: c, conftool: {{endpoints: ['http://{endpoint}']}}}}]}}"
+        );
         let config = Config::parse(&text, Overrides::default()).expect("a configuration");
         let env = Environment {
             client: kube::Client::new(self.server(), "default"),

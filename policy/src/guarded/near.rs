@@ -12,8 +12,8 @@ use crate::request::{Body, Request};
 use crate::selector::Labels;
 use crate::state::{Namespace, Service, Workload};
 
-/// The services of a namespace that may lose something by a request, in order of their names: each selects something that it is about, or may select anything. Of a
-/// request that cannot be read, all.
+/// The services of a namespace that may lose something by a request, in order of their names: each selects something that it
+/// is about, or may select anything. Of a request that cannot be read, all.
 pub(super) fn near<'a>(request: &Request, namespace: &'a Namespace, live: &Live) -> Vec<&'a Watched> {
     let all = || namespace.poolings.values().collect();
     let old = request.old.as_ref().map(|object| &object.body);
@@ -65,10 +65,10 @@ pub(super) fn selecting<'a, 'b>(
     namespace: &'a Namespace,
     labels: impl IntoIterator<Item = &'b Labels>,
 ) -> Vec<&'a Watched> {
-    let of_any = namespace.poolings.of_any();
-    // Thousands of pods may lead to one service: it is kept once from the beginning.
-    let found: BTreeMap<_, _> =
-        labels.into_iter().flat_map(|labels| namespace.poolings.candidates(labels)).chain(of_any).collect();
+    // Thousands of pods may lead to one service: put in one by one, it is kept once. Collected, all would be there for a moment.
+    let mut found = BTreeMap::new();
+    found.extend(namespace.poolings.of_any());
+    found.extend(labels.into_iter().flat_map(|labels| namespace.poolings.candidates(labels)));
     found.into_values().collect()
 }
 

@@ -58,10 +58,11 @@ pub fn build(progress: &dyn Fn(&str)) -> Result<Previous> {
         .with_context(|| {
             format!("this checkout does not have {commit}, the previous version: fetch its whole history")
         })?;
-        run(Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(&unpacked))?.success()?;
+        // As new as they are here: cargo takes what is older than a program for what it is made of.
+        run(Command::new("tar").arg("-xmf").arg(&archive).arg("-C").arg(&unpacked))?.success()?;
         fs::rename(unpacked, &source).context("cannot keep the previous version")?;
     }
-    let built = target.join("build");
+    let built = target.join(format!("build-{commit}"));
     if !built.exists() {
         progress("the previous version: 1 to 4 min");
         seed(&built)?;
@@ -77,19 +78,29 @@ pub fn build(progress: &dyn Fn(&str)) -> Result<Previous> {
 }
 
 /// Copies what cargo has built of other crates for this version: the one before has nearly the same, and whatever differs is built.
+///
+/// Never: anything of our own crates. Cargo knows them by their names and would take this version's for that one's.
 fn seed(built: &Path) -> Result<()> {
-    let (from, to) = (crate::root().join("target/debug"), built.join("debug"));
+    let from = crate::root().join("target/debug");
     if !from.join("deps").is_dir() {
         return Ok(());
     }
-    fs::create_dir_all(to.join("deps")).with_context(|| format!("cannot make {}", to.display()))?;
-    for folder in [".fingerprint", "build"] {
-        run(Command::new("cp").arg("-a").arg(from.join(folder)).arg(&to))?.success()?;
+    let seeded = built.with_extension("seeded");
+    let _ = fs::remove_dir_all(&seeded);
+    for folder in [".fingerprint", "build", "deps"] {
+        let to = seeded.join("debug").join(folder);
+        fs::create_dir_all(&to).with_context(|| format!("cannot make {}", to.display()))?;
+        let mut find = Command::new("find");
+        find.arg(from.join(folder)).args(["-mindepth", "1", "-maxdepth", "1", "!", "-name", "*poolguard*"]);
+        if folder == "deps" {
+            // All but programs, which are large.
+            find.args([
+                "(", "-name", "*.rlib", "-o", "-name", "*.rmeta", "-o", "-name", "*.so", "-o", "-name", "*.d", ")",
+            ]);
+        }
+        find.args(["-exec", "cp", "-a", "-t"]).arg(to).args(["{}", "+"]);
+        run(&mut find)?.success()?;
     }
-    // All but programs, which are of this version, and large.
-    let mut find = Command::new("find");
-    find.arg(from.join("deps")).args(["-maxdepth", "1", "-type", "f", "("]);
-    find.args(["-name", "*.rlib", "-o", "-name", "*.rmeta", "-o", "-name", "*.so", "-o", "-name", "*.d", ")"]);
-    find.args(["-exec", "cp", "-a", "-t"]).arg(to.join("deps")).args(["{}", "+"]);
-    run(&mut find)?.success().map(drop)
+    // Whole, or not at all.
+    fs::rename(seeded, built).context("cannot keep what has been built")
 }

@@ -50,7 +50,7 @@ pub struct Sample {
     pub cpu: Cost,
     /// Milliseconds of validating admission as a whole, as the API server tells.
     pub validating: Option<f64>,
-    /// Milliseconds of one call of the webhook, or of one evaluation of the policy.
+    /// Milliseconds of one call of the webhook, or of one evaluation of the policy that refuses.
     pub call: Option<f64>,
 }
 

@@ -50,7 +50,7 @@ impl Metrics {
         self.durations("apiserver_admission_webhook_admission_duration_seconds", &labels)
     }
 
-    /// The evaluations of one ValidatingAdmissionPolicy: one for each ServicePooling.
+    /// The evaluations of one ValidatingAdmissionPolicy that refuse: those that allow are not counted.
     pub fn policy(&self, name: &str) -> Durations {
         let labels = [&*format!("policy=\"{name}\"")];
         self.durations("apiserver_validating_admission_policy_check_duration_seconds", &labels)
