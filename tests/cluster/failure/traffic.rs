@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 use crate::scenario::SOON;
 
 /// As many removals are asked for at a time.
-const AT_ONCE: usize = 4;
+pub const AT_ONCE: usize = 4;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Removals and ordinary work, until it is dropped.
