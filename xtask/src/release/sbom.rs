@@ -41,6 +41,8 @@ pub(super) fn write(path: &Path) -> Result<()> {
     let text = text.context("cargo-cyclonedx has written nothing")?;
     let bill = serde_json::from_str(&text).context("the bill is no JSON")?;
     whole(&bill, &linked()?)?;
+    // Where it was made says nothing of what it is made of.
+    let text = text.replace(&format!("path+file://{}", root.display()), "path+file:///poolguard");
     fs::write(path, text).context("cannot write the bill")
 }
 
