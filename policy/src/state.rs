@@ -342,9 +342,13 @@ impl Namespace {
 
     /// Whether any Service selects pods of the selector: then a workload that none selects carries no traffic.
     pub fn any_service_selects(&self, selector: &Selector) -> bool {
-        let pods = self.pods.values().map(|pod| &pod.labels);
+        self.labels().any(|labels| selector.matches(labels) && self.is_selected(labels))
+    }
+
+    /// The labels of all pods, and of those that workloads make.
+    pub fn labels(&self) -> impl Iterator<Item = &Labels> {
         let templates = self.workloads.values().map(|workload| &workload.template_labels);
-        templates.chain(pods).any(|labels| selector.matches(labels) && self.is_selected(labels))
+        templates.chain(self.pods.values().map(|pod| &pod.labels))
     }
 
     /// Whether any Service selects a pod with these labels.

@@ -79,9 +79,7 @@ pub(super) fn templates(namespace: &Namespace, which: impl Fn(&&Workload) -> boo
 
 /// The labels of everything that a Service selects.
 fn behind<'a>(namespace: &'a Namespace, service: &'a Service) -> impl Iterator<Item = &'a Labels> {
-    let pods = namespace.pods.values().map(|pod| &pod.labels);
-    let templates = namespace.workloads.values().map(|workload| &workload.template_labels);
-    pods.chain(templates).filter(|labels| service.selects(labels))
+    namespace.labels().filter(|labels| service.selects(labels))
 }
 
 #[cfg(test)]
