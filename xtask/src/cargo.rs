@@ -1,10 +1,14 @@
 //! Runs cargo on this workspace. Never changes what the caller's environment tells cargo.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+
+use crate::panics;
 
 /// Runs cargo with its output where ours goes.
 ///
@@ -23,6 +27,26 @@ pub fn run_with(variables: &[(&str, &str)], arguments: &[&str]) -> Result<()> {
     command.envs(variables.iter().copied()).args(arguments);
     let status = command.status().context("cannot start cargo")?;
     ensure!(status.success(), "`cargo {}` ended with {status}", arguments.join(" "));
+    Ok(())
+}
+
+/// The same, and what went wrong in tests is part of the error: in an hour of output nobody finds it again.
+///
+/// # Errors
+/// If it does not succeed.
+pub fn run_tests(variables: &[(&str, &str)], arguments: &[&str]) -> Result<()> {
+    let mut command = cargo();
+    command.envs(variables.iter().copied()).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+    if std::io::stderr().is_terminal() && std::env::var_os("CARGO_TERM_COLOR").is_none() {
+        command.env("CARGO_TERM_COLOR", "always");
+    }
+    let mut child = command.spawn().context("cannot start cargo")?;
+    let (out, err) = (child.stdout.take().context("no output")?, child.stderr.take().context("no output")?);
+    let errors = thread::spawn(move || panics::copy(err, std::io::stderr()));
+    let mut found = panics::copy(out, std::io::stdout());
+    found.extend(errors.join().unwrap_or_default());
+    let status = child.wait().context("cannot wait for cargo")?;
+    ensure!(status.success(), "`cargo {}` ended with {status}{}", arguments.join(" "), panics::told(&found));
     Ok(())
 }
 
@@ -73,7 +97,7 @@ impl TestTarget {
     /// # Errors
     /// If it fails.
     pub fn run(&self, variables: &[(&str, &str)], further: &[&str]) -> Result<()> {
-        run_with(variables, &self.arguments(further))
+        run_tests(variables, &self.arguments(further))
     }
 
     /// How many of its tests have a name that contains one of `filters`, or of all where there is none.

@@ -15,6 +15,7 @@ mod generate;
 mod image;
 mod kept;
 mod mutants;
+mod panics;
 mod record;
 mod release;
 mod test;

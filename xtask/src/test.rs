@@ -25,7 +25,7 @@ const INSTRUCTIONS: &str = "instructions";
 /// What became of a tier.
 enum Outcome {
     Passed(Duration),
-    Failed(Duration),
+    Failed(Duration, String),
     CannotRun(String),
 }
 
@@ -35,9 +35,14 @@ enum Outcome {
 /// If a tier fails.
 pub fn run(fast: bool, strict: bool) -> Result<()> {
     let targets = cargo::test_targets()?;
-    let mut tiers =
-        vec![("unit".to_owned(), timed(|| cargo::run(&["test", "--quiet", "--workspace", "--lib", "--bins"])))];
-    tiers.push(("documentation".to_owned(), timed(|| cargo::run(&["test", "--quiet", "--workspace", "--doc"]))));
+    let mut tiers = vec![(
+        "unit".to_owned(),
+        timed(|| cargo::run_tests(&[], &["test", "--quiet", "--workspace", "--lib", "--bins"])),
+    )];
+    tiers.push((
+        "documentation".to_owned(),
+        timed(|| cargo::run_tests(&[], &["test", "--quiet", "--workspace", "--doc"])),
+    ));
     // What only a feature builds takes a minute of its own.
     let (plain, with_features): (Vec<_>, Vec<_>) = targets
         .iter()
@@ -66,9 +71,14 @@ pub fn run(fast: bool, strict: bool) -> Result<()> {
     }
     let failed = |(_, outcome): &&(String, Outcome)| match outcome {
         Outcome::Passed(_) => false,
-        Outcome::Failed(_) => true,
+        Outcome::Failed(..) => true,
         Outcome::CannotRun(_) => strict,
     };
+    for (name, outcome) in &tiers {
+        if let Outcome::Failed(_, why) = outcome {
+            println!("\n{name}: {why}");
+        }
+    }
     let failed: Vec<&str> = tiers.iter().filter(failed).map(|(name, _)| name.as_str()).collect();
     if failed.is_empty() {
         return Ok(());
@@ -86,7 +96,7 @@ pub fn against(kubernetes: &str, scenarios: &[String]) -> Result<()> {
     println!("\n{:<16}{}", format!("{CLUSTER} {kubernetes}"), outcome.told());
     match outcome {
         Outcome::Passed(_) => Ok(()),
-        Outcome::Failed(_) | Outcome::CannotRun(_) => bail!("not as it should be with Kubernetes {kubernetes}"),
+        Outcome::Failed(..) | Outcome::CannotRun(_) => bail!("not as it should be with Kubernetes {kubernetes}"),
     }
 }
 
@@ -181,8 +191,9 @@ fn timed(work: impl FnOnce() -> Result<()>) -> Outcome {
     match work() {
         Ok(()) => Outcome::Passed(start.elapsed()),
         Err(error) => {
-            progress(&format!("{error:#}"));
-            Outcome::Failed(start.elapsed())
+            let why = format!("{error:#}");
+            progress(&why);
+            Outcome::Failed(start.elapsed(), why)
         }
     }
 }
@@ -191,7 +202,7 @@ impl Outcome {
     fn told(&self) -> String {
         match self {
             Self::Passed(took) => format!("passed in {:.1} s", took.as_secs_f64()),
-            Self::Failed(took) => format!("FAILED after {:.1} s", took.as_secs_f64()),
+            Self::Failed(took, _) => format!("FAILED after {:.1} s", took.as_secs_f64()),
             Self::CannotRun(why) => format!("COULD NOT RUN: {why}"),
         }
     }

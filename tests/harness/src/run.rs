@@ -4,8 +4,9 @@
 //!
 //! Never ends a process that it did not start: a process is known by its pid and the time of its start.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -17,6 +18,8 @@ use anyhow::{Context, Result, ensure};
 use crate::wait::Hopeless;
 
 const STOP: &str = include_str!("stop.sh");
+/// In a run's folder, the link to that of its sockets. [`STOP`] follows it.
+const SOCKETS: &str = "sockets";
 
 /// Processes and their folder.
 #[derive(Debug)]
@@ -112,6 +115,34 @@ impl Run {
         let folder = self.folder.join(name);
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         Ok(folder)
+    }
+
+    /// A folder for sockets, which goes with the run: in the kernel's view of them no path has more than 107 bytes, and a checkout may
+    /// lie anywhere.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn sockets(&self) -> Result<PathBuf> {
+        let link = self.folder.join(SOCKETS);
+        if let Ok(folder) = fs::read_link(&link) {
+            return Ok(folder);
+        }
+        let short = |folder: &PathBuf| folder.as_os_str().len() <= 40;
+        let parent = Some(std::env::temp_dir()).filter(short).unwrap_or_else(|| PathBuf::from("/tmp"));
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        loop {
+            let name = format!("poolguard-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+            let folder = parent.join(name);
+            match DirBuilder::new().mode(0o700).create(&folder) {
+                Ok(()) => {
+                    symlink(&folder, &link).context("cannot note where the sockets are")?;
+                    return Ok(folder);
+                }
+                // Of a process of that number, long ago.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error).with_context(|| format!("cannot make {}", folder.display())),
+            }
+        }
     }
 
     /// What `sh` does once the processes have ended, in whatever way the owner did: for what the kernel keeps outside the folder.
@@ -257,9 +288,12 @@ mod tests {
         let pid = run.start("sleeper", Command::new("sleep").arg("600")).expect("a process");
         assert_eq!((run.pid("sleeper"), run.pid("nobody")), (Some(pid), None));
         let folder = run.folder().to_path_buf();
+        let sockets = run.sockets().expect("a folder for sockets");
+        assert_eq!(run.sockets().expect("the same"), sockets);
+        std::os::unix::net::UnixListener::bind(sockets.join("of-some-length.sock")).expect("a socket");
         assert!(Path::new(&format!("/proc/{pid}")).exists());
         drop(run);
-        assert!(!folder.exists());
+        assert!(!folder.exists() && !sockets.exists());
         assert!(!Path::new(&format!("/proc/{pid}")).exists());
     }
 

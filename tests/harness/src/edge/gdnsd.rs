@@ -14,13 +14,13 @@ use crate::fleet::NAMES;
 /// Seconds that clients may hold an answer.
 pub const TTL: u32 = 2;
 
-/// Writes configuration, zone and first states below `folder`.
+/// Writes configuration, zone and first states below `folder`. Its control socket goes to `sockets`.
 ///
 /// # Errors
 /// If a file cannot be written.
-pub fn configure(folder: &Path, port: u16, records: &[Record]) -> Result<()> {
+pub fn configure(folder: &Path, sockets: &Path, port: u16, records: &[Record]) -> Result<()> {
     let own = folder.join("gdnsd");
-    for below in ["gdnsd/zones", "gdnsd/run", "gdnsd/var", "state"] {
+    for below in ["gdnsd/zones", "gdnsd/var", "state"] {
         fs::create_dir_all(folder.join(below)).context("cannot make gdnsd's folders")?;
     }
     let mut zone =
@@ -52,12 +52,13 @@ pub fn configure(folder: &Path, port: u16, records: &[Record]) -> Result<()> {
         })
         .collect();
     let config = format!(
-        "options => {{\n  run_dir => {0}/run\n  state_dir => {0}/var\n  listen => {{ 127.0.0.1 => {{}} }}\n  dns_port => {port}\n  \
+        "options => {{\n  run_dir => {2}\n  state_dir => {0}/var\n  listen => {{ 127.0.0.1 => {{}} }}\n  dns_port => {port}\n  \
          min_ttl => 1\n  udp_threads => 1\n  tcp_threads => 1\n}}\nservice_types => {{\n{types}}}\nplugins => {{\n  \
          extfile => {{}}\n  geoip => {{\n    maps => {{ clients => {{ datacenters => [eqiad, codfw, failoid], nets => {{ {1} }} }} }}\n    \
          resources => {{\n{resources}    }}\n  }}\n}}\n",
         own.display(),
-        nets.join(", ")
+        nets.join(", "),
+        sockets.display()
     );
     fs::write(own.join("config"), config).context("cannot configure gdnsd")?;
     fs::write(own.join("zones/wmnet"), zone).context("cannot write gdnsd's zone")

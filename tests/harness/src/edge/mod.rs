@@ -60,7 +60,7 @@ impl Edge {
         // gdnsd speaks UDP too, so nobody may hold that port.
         let port = ports.take_for_both()?;
         let dns = SocketAddr::from(([127, 0, 0, 1], port));
-        gdnsd::configure(&folder, port, records)?;
+        gdnsd::configure(&folder, &run.sockets()?, port, records)?;
         let gdnsd =
             run.start("gdnsd", debian.command("usr/sbin/gdnsd").arg("-c").arg(folder.join("gdnsd")).arg("start"))?;
         let world = program()?;

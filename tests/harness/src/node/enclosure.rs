@@ -21,6 +21,11 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 /// The address of the node; its network is that of nobody else in there.
 pub const ADDRESS: &str = "10.123.0.1";
 
+/// Where sockets are inside. The kernel takes no path of more than 107 bytes for one, and a checkout may lie anywhere.
+pub const SOCKETS: &str = "/run/sockets";
+/// Where the kubelet keeps what it has, sockets among it.
+pub const KUBELET: &str = "/run/kubelet";
+
 /// Namespaces, and the process that holds them.
 #[derive(Debug)]
 pub struct Enclosure {

@@ -7,7 +7,7 @@ folder=$1 usr=$2 checkout=$3 address=$4
 
 # What programs write into the machine's own folders goes to memory. The checkout stays what it is, wherever it lies.
 mount -t tmpfs -o mode=755 tmpfs /run
-mkdir -p /run/enclosure/checkout /run/enclosure/upper /run/enclosure/work /run/netns
+mkdir -p /run/enclosure/checkout /run/enclosure/upper /run/enclosure/work /run/netns /run/sockets /run/kubelet
 mount --rbind "$checkout" /run/enclosure/checkout
 mount -t overlay -o lowerdir=/var,upperdir=/run/enclosure/upper,workdir=/run/enclosure/work overlay /var
 mount -t overlay -o "lowerdir=$usr:/usr" overlay /usr

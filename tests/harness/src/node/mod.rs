@@ -124,7 +124,7 @@ impl Node {
             command
                 .arg(format!("--config={}", enclosure.folder.join("kubelet.json").display()))
                 .arg(format!("--kubeconfig={}", self.datacenter.folder.join("kubelet.kubeconfig").display()))
-                .arg(format!("--root-dir={}", enclosure.folder.join("kubelet").display()))
+                .arg(format!("--root-dir={}", enclosure::KUBELET))
                 .arg(format!("--cert-dir={}", enclosure.folder.join("kubelet-pki").display()))
                 .arg(format!("--hostname-override={}", kubelet::NAME))
                 .arg(format!("--node-ip={ADDRESS}"));

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::enclosure::ADDRESS;
+use super::enclosure::{ADDRESS, SOCKETS};
 use crate::debian::Debian;
 
 /// The name of the host of conftool's etcd.
@@ -17,7 +17,7 @@ pub const CONFTOOL: &str = "conf1001.eqiad.wmnet";
 /// # Errors
 /// If a file cannot be written.
 pub fn gdnsd(folder: &Path, debian: &Debian) -> Result<Command> {
-    for below in ["zones", "run", "var"] {
+    for below in ["zones", "var"] {
         fs::create_dir_all(folder.join(below)).context("cannot make gdnsd's folders")?;
     }
     let write = |name: &str, text: String| fs::write(folder.join(name), text).context("cannot configure gdnsd");
@@ -26,7 +26,7 @@ pub fn gdnsd(folder: &Path, debian: &Debian) -> Result<Command> {
     write("zones/wmnet", format!("{start}ns A {ADDRESS}\n{host} 60 A {ADDRESS}\n"))?;
     write("zones/cluster.local", start.to_owned())?;
     let options = format!(
-        "options => {{\n  run_dir => {0}/run\n  state_dir => {0}/var\n  listen => {{ {ADDRESS} => {{}} }}\n  udp_threads => 1\n  \
+        "options => {{\n  run_dir => {SOCKETS}\n  state_dir => {0}/var\n  listen => {{ {ADDRESS} => {{}} }}\n  udp_threads => 1\n  \
          tcp_threads => 1\n}}\n",
         folder.display()
     );
