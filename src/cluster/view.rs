@@ -96,7 +96,12 @@ impl View {
     /// Starts the watches.
     pub(crate) fn follow(self: &Arc<Self>, kinds: Kinds, custom: &[CustomKind], client: &Client, shutdown: &Shutdown) {
         self.watch::<WatchedNamespace, _>(client, shutdown);
-        self.watch::<DeserializeGuard<ServicePooling>, _>(client, shutdown);
+        let poolings = Api::<DeserializeGuard<ServicePooling>>::all(client.clone());
+        match kinds {
+            // What is guarded at all must not be missed for long.
+            Kinds::All => self.watch_these((), poolings, self.silence / 6, shutdown),
+            Kinds::ForStatus => self.watch_these((), poolings, self.quiet(), shutdown),
+        }
         self.watch::<DeserializeGuard<PoolingOverride>, _>(client, shutdown);
         self.watch::<WatchedDeployment, _>(client, shutdown);
         self.watch::<WatchedStatefulSet, _>(client, shutdown);
@@ -105,7 +110,7 @@ impl View {
         self.watch::<WatchedBudget, _>(client, shutdown);
         for kind in custom {
             let objects = Api::<WatchedCustom>::all_with(client.clone(), &kind.api_resource());
-            self.watch_these(CustomName { resource: kind.resource, kind: kind.kind }, objects, shutdown);
+            self.watch_these(CustomName { resource: kind.resource, kind: kind.kind }, objects, self.quiet(), shutdown);
         }
         if kinds == Kinds::All {
             self.watch::<WatchedPod, _>(client, shutdown);
@@ -120,10 +125,17 @@ impl View {
         K: Viewed<Of = ()> + Resource<DynamicType = D> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
         D: Default,
     {
-        self.watch_these((), Api::<K>::all(client.clone()), shutdown);
+        self.watch_these((), Api::<K>::all(client.clone()), self.quiet(), shutdown);
     }
 
-    fn watch_these<K>(self: &Arc<Self>, of: K::Of, objects: Api<K>, shutdown: &Shutdown)
+    /// How long a watch may be quiet before its connection might be dead: a new list, on another one, is there before the view is
+    /// doubted.
+    fn quiet(&self) -> Duration {
+        self.silence * 3 / 4
+    }
+
+    /// Watches them. After `quiet` without a word they are listed again.
+    fn watch_these<K>(self: &Arc<Self>, of: K::Of, objects: Api<K>, quiet: Duration, shutdown: &Shutdown)
     where
         K: Viewed + Resource + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
     {
@@ -133,7 +145,7 @@ impl View {
         essential(name, shutdown, async move {
             let work = async {
                 loop {
-                    match view.round(of, &objects).await {
+                    match view.round(of, &objects, quiet).await {
                         Ok(()) => {}
                         Err(kube::Error::Api(status)) if status.code == 404 && K::may_be_unknown() => {
                             view.nothing_of::<K>(of);
@@ -161,7 +173,7 @@ impl View {
     }
 
     /// One list, and watches after it until the API server wants a new list.
-    async fn round<K>(&self, of: K::Of, objects: &Api<K>) -> Result<(), kube::Error>
+    async fn round<K>(&self, of: K::Of, objects: &Api<K>, quiet: Duration) -> Result<(), kube::Error>
     where
         K: Viewed + Resource + DeserializeOwned + Clone + Debug,
     {
@@ -171,8 +183,7 @@ impl View {
             let events = tokio::time::timeout(self.patience(K::name(of)), objects.watch(&watching, &version));
             let mut events = events.await.map_err(|late| kube::Error::Service(late.into()))??.boxed();
             loop {
-                let event = match tokio::time::timeout(self.silence * 3 / 4, events.next()).await {
-                    // The connection may be dead: a new list, on another one, is there before the view is doubted.
+                let event = match tokio::time::timeout(quiet, events.next()).await {
                     Err(_) => return Ok(()),
                     // The API server ends every watch after some minutes.
                     Ok(None) => break,

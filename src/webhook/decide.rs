@@ -1,19 +1,21 @@
 //! Drives the pure decision: hands it the view, and fetches what it asks for, until it decides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use futures::future::join_all;
 use jiff::Timestamp;
 use kube::api::Api;
+use kube::core::DeserializeGuard;
 use kube::{Client, Resource};
 use poolguard_policy::evidence::{Answer, Conclusion, Says};
 use poolguard_policy::given::{Known, Settings};
 use poolguard_policy::guarded::{Live, WorkloadRef};
 use poolguard_policy::overriding::{Override, OverrideRef};
-use poolguard_policy::pooling::{Key, Pooling, Watched};
+use poolguard_policy::pooling::{Enforcement, Key, Pooling, Watched};
 use poolguard_policy::request::{Body, Request};
 use poolguard_policy::rules::decide;
 use poolguard_policy::state::{Kind, State, Workload};
@@ -22,9 +24,9 @@ use serde::de::DeserializeOwned;
 use tracing::Instrument;
 use tracing::field::Empty;
 
-use super::flights::Flights;
+use super::flights::{Flights, Stored, Void, refuses};
 use super::line::{Seen, seen};
-use crate::api::{self, PoolingOverride};
+use crate::api::{self, PoolingOverride, ServicePooling};
 use crate::cluster::View;
 use crate::cluster::slim::{
     SlimCustom, WatchedCustom, WatchedDaemonSet, WatchedDeployment, WatchedReplicaSet, WatchedReplicationController,
@@ -33,10 +35,17 @@ use crate::cluster::slim::{
 use crate::config::CustomKind;
 use crate::observe::Sources;
 
-/// How long reading one workload may take: well under the webhook's own time-out.
+/// How long reading one thing of the API server may take: well under the webhook's own time-out.
 const READ: Duration = Duration::from_secs(2);
-/// The decision asks for workloads, then for overrides, then for evidence; more rounds would be a mistake of ours.
-const ROUNDS: usize = 6;
+/// How often within that time a `ServicePooling` is asked for: a connection may be dead, and each attempt takes another one.
+const ATTEMPTS: u32 = 3;
+/// How long the watch of `ServicePooling`s is waited for, where another one is stored than it has told.
+const CATCH_UP: Duration = Duration::from_millis(1500);
+/// How often it is looked whether it has.
+const LOOK: Duration = Duration::from_millis(20);
+/// The decision asks for workloads, then for overrides, then for evidence, which is looked at again; and all of it once more where a
+/// `ServicePooling` changes meanwhile. More rounds would be a mistake of ours.
+const ROUNDS: usize = 10;
 
 /// A decision, and what it saw.
 pub(super) struct Judged {
@@ -48,17 +57,30 @@ pub(super) struct Judged {
 
 /// What is not known and must be.
 enum Wanted {
-    Ask(Vec<(Key, Question)>),
+    Ask(Vec<Question>),
+    Verify(Vec<Pooling>),
     Read(Vec<WorkloadRef>),
     Confirm(Vec<OverrideRef>),
 }
 
 /// What is to be known of a service.
 enum Question {
-    /// It was asked a moment ago, and the answer refuses.
-    Answered(Arc<Conclusion>),
+    /// It was asked a moment ago, about the spec of this version, and the answer refuses.
+    Answered(Key, String, Arc<Conclusion>),
     /// It is asked.
     New(Box<Pooling>),
+}
+
+/// What was found out for one request.
+#[derive(Default)]
+struct Facts {
+    conclusions: BTreeMap<Key, Arc<Conclusion>>,
+    /// The version of the `ServicePooling` that each conclusion is about.
+    versions: BTreeMap<Key, String>,
+    /// Those of which that version is the one that is stored, though they refuse.
+    verified: BTreeSet<Key>,
+    live: Live,
+    overrides: BTreeMap<OverrideRef, Option<Override>>,
 }
 
 impl From<Decision> for Judged {
@@ -84,7 +106,8 @@ impl Judge {
         custom: Vec<CustomKind>,
         client: Client,
     ) -> Self {
-        Self { view, flights: Flights::new(sources), settings, custom, client }
+        let flights = Flights::new(sources, stored(&client));
+        Self { view, flights, settings, custom, client }
     }
 
     /// This datacenter.
@@ -97,23 +120,44 @@ impl Judge {
         if let Some(doubts) = self.view.doubts() {
             return Decision::Fault(format!("the view of the cluster is not current: {doubts}")).into();
         }
-        let (mut conclusions, mut live, mut overrides) = (BTreeMap::new(), Live::new(), BTreeMap::new());
+        let mut facts = Facts::default();
         for _ in 0..ROUNDS {
-            let known = Known { conclusions: &conclusions, live: &live, overrides: &overrides };
-            let wanted = match self.look(request, known) {
+            let wanted = match self.look(request, &mut facts) {
                 ControlFlow::Break(judged) => return judged,
                 ControlFlow::Continue(wanted) => wanted,
             };
             match wanted {
                 Wanted::Ask(questions) => {
-                    let keys: Vec<Key> = questions.iter().map(|(key, _)| key.clone()).collect();
-                    let asked = questions.into_iter().map(|(key, question)| self.conclude(key, question));
-                    conclusions.extend(keys.into_iter().zip(join_all(asked).await));
+                    let asked = questions.into_iter().map(|question| self.conclude(question));
+                    for (key, version, concluded) in join_all(asked).await {
+                        match concluded {
+                            Ok(conclusion) => {
+                                facts.versions.insert(key.clone(), version);
+                                facts.conclusions.insert(key, conclusion);
+                            }
+                            Err(void) => {
+                                if let Err(fault) = self.catches_up(request, &key, &version, void).await {
+                                    return fault.into();
+                                }
+                            }
+                        }
+                    }
+                }
+                Wanted::Verify(poolings) => {
+                    let verified = join_all(poolings.iter().map(|pooling| self.flights.verify(pooling))).await;
+                    for (Pooling { key, version, .. }, verified) in poolings.into_iter().zip(verified) {
+                        if let Err(void) = verified
+                            && let Err(fault) = self.catches_up(request, &key, &version, void).await
+                        {
+                            return fault.into();
+                        }
+                        facts.verified.insert(key);
+                    }
                 }
                 Wanted::Read(references) => {
                     for reference in references {
                         match within("a workload", self.read(&reference)).await {
-                            Ok(workload) => drop(live.insert(reference, workload)),
+                            Ok(workload) => drop(facts.live.insert(reference, workload)),
                             Err(fault) => return fault.into(),
                         }
                     }
@@ -121,7 +165,7 @@ impl Judge {
                 Wanted::Confirm(references) => {
                     for reference in references {
                         match within("an override", self.confirm(&reference)).await {
-                            Ok(glass) => drop(overrides.insert(reference, glass)),
+                            Ok(glass) => drop(facts.overrides.insert(reference, glass)),
                             Err(fault) => return fault.into(),
                         }
                     }
@@ -138,14 +182,26 @@ impl Judge {
     }
 
     /// What can be said without waiting.
-    fn look(&self, request: &Request, known: Known<'_>) -> ControlFlow<Judged, Wanted> {
+    fn look(&self, request: &Request, facts: &mut Facts) -> ControlFlow<Judged, Wanted> {
         let (state, now) = (self.view.read(), Timestamp::now());
+        let Facts { conclusions, versions, verified, live, overrides } = facts;
+        // A conclusion is about the spec that decides, or about nothing.
+        conclusions.retain(|key, _| {
+            let same = pooling(request, &state, key).is_some_and(|pooling| versions.get(key) == Some(&pooling.version));
+            if !same {
+                verified.remove(key);
+            }
+            same
+        });
+        let known = Known { conclusions, live, overrides };
         match decide(request, &state, &self.settings, known, now) {
             Decision::Ask(keys) => {
                 let question = |key: Key| {
                     let pooling = pooling(request, &state, &key)?;
-                    let refused = self.flights.refused(pooling);
-                    Some((key, refused.map_or_else(|| Question::New(Box::new(pooling.clone())), Question::Answered)))
+                    Some(match self.flights.refused(pooling) {
+                        Some(conclusion) => Question::Answered(key, pooling.version.clone(), conclusion),
+                        None => Question::New(Box::new(pooling.clone())),
+                    })
                 };
                 ControlFlow::Continue(Wanted::Ask(keys.into_iter().filter_map(question).collect()))
             }
@@ -159,23 +215,43 @@ impl Judge {
                 };
                 ControlFlow::Break(Judged { decision: Decision::Refuse(refusal), seen })
             }
+            Decision::Allow(allowed) => {
+                // What its ServicePooling only warns of, unless it has just been told to enforce.
+                let warned =
+                    conclusions.iter().filter(|(key, conclusion)| refuses(conclusion) && !verified.contains(key));
+                let enforced = self.settings.enforcement == Enforcement::Enforce;
+                let poolings: Vec<Pooling> =
+                    warned.filter_map(|(key, _)| pooling(request, &state, key).filter(|_| enforced).cloned()).collect();
+                if poolings.is_empty() {
+                    ControlFlow::Break(Decision::Allow(allowed).into())
+                } else {
+                    ControlFlow::Continue(Wanted::Verify(poolings))
+                }
+            }
             decided => ControlFlow::Break(decided.into()),
         }
     }
 
     /// Asks about a service. Where a source itself does not know since when nothing can be told, status may.
-    async fn conclude(&self, key: Key, question: Question) -> Arc<Conclusion> {
+    async fn conclude(&self, question: Question) -> (Key, String, Result<Arc<Conclusion>, Void>) {
+        let (key, version) = match &question {
+            Question::Answered(key, version, _) => (key.clone(), version.clone()),
+            Question::New(pooling) => (pooling.key.clone(), pooling.version.clone()),
+        };
         let resource = self.view.resource(&key);
         let status = resource.as_ref().and_then(|known| known.status.as_ref());
         let span = tracing::info_span!("evidence", service = %key, state = Empty, reused = Empty);
         let mut conclusion = match question {
-            Question::Answered(conclusion) => {
+            Question::Answered(_, _, conclusion) => {
                 span.record("reused", true);
                 conclusion
             }
             Question::New(pooling) => {
                 let remembered = api::remembered(status);
-                self.flights.conclude(&pooling, &remembered).instrument(span.clone()).await
+                match self.flights.conclude(&pooling, &remembered).instrument(span.clone()).await {
+                    Ok(conclusion) => conclusion,
+                    Err(void) => return (key, version, Err(void)),
+                }
             }
         };
         span.record("state", conclusion.here().state.as_str());
@@ -189,7 +265,24 @@ impl Judge {
                 answer.since = Some(since);
             }
         }
-        conclusion
+        (key, version, Ok(conclusion))
+    }
+
+    /// Waits a moment for the view to know another `ServicePooling` than that of `version`, where another one is stored.
+    async fn catches_up(&self, request: &Request, key: &Key, version: &str, void: Void) -> Result<(), Decision> {
+        let why = match void {
+            Void::Unread(error) => return Err(Decision::Fault(format!("cannot read ServicePooling {key}: {error}"))),
+            Void::Changed => "has just changed or gone, and the view has not heard of it yet: run your command again",
+        };
+        let still = || pooling(request, &self.view.read(), key).is_some_and(|pooling| pooling.version == version);
+        let deadline = Instant::now() + CATCH_UP;
+        while still() {
+            if Instant::now() >= deadline {
+                return Err(Decision::Fault(format!("ServicePooling {key} {why}")));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
     }
 
     async fn confirm(&self, reference: &OverrideRef) -> Result<Option<Override>, kube::Error> {
@@ -229,6 +322,28 @@ impl Judge {
         let objects = Api::<K>::namespaced(self.client.clone(), &reference.namespace);
         Ok(objects.get_opt(&reference.name).await?.map(Into::into))
     }
+}
+
+/// Reads `ServicePooling`s: the version of one is that of its [`Pooling`].
+fn stored(client: &Client) -> Stored {
+    let client = client.clone();
+    Arc::new(move |key| {
+        let objects = Api::<DeserializeGuard<ServicePooling>>::namespaced(client.clone(), &key.namespace);
+        let name = key.name.clone();
+        async move {
+            for _ in 0..ATTEMPTS {
+                match tokio::time::timeout(READ / ATTEMPTS, objects.get_opt(&name)).await {
+                    Ok(Ok(found)) => {
+                        return Ok(found.and_then(|found| found.0.ok()).map(|resource| api::version(&resource)));
+                    }
+                    Ok(Err(error)) => return Err(error.to_string()),
+                    Err(_) => {}
+                }
+            }
+            Err(format!("no answer within {} s", READ.as_secs()))
+        }
+        .boxed()
+    })
 }
 
 /// The spec to ask about: of a `ServicePooling` under review the old one, else what the view holds.

@@ -1,7 +1,8 @@
 //! Live evidence for verdicts, shared by those who wait for it.
 //!
-//! A permission rests only on a question that began after its request arrived. A refusal may join a flight that is under way,
-//! or reuse an answer at most one second old, so that a storm of refused deletes costs each source one question a second.
+//! A permission rests only on a question that began after its request arrived, and whose words are those of the `ServicePooling` as it
+//! is stored then. A refusal may join a flight that is under way, or reuse an answer at most one second old, so that a storm of
+//! refused deletes costs each source one question a second.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -20,7 +21,21 @@ use crate::observe::{Remembered, Sources, Until};
 /// How old an answer may be that a refusal rests on.
 const REUSE: Duration = Duration::from_secs(1);
 
-type Landing = Shared<BoxFuture<'static, Arc<Conclusion>>>;
+/// Reads the version of a `ServicePooling` as it is stored now: nothing where there is none, or none that can be read.
+pub(super) type Stored = Arc<dyn Fn(&Key) -> BoxFuture<'static, Result<Option<String>, String>> + Send + Sync>;
+
+/// Why a conclusion that would permit is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Void {
+    /// The `ServicePooling` that is stored is not the one that was asked about, or there is none.
+    Changed,
+    /// It cannot be read.
+    Unread(String),
+}
+
+/// A conclusion that may be believed, or why there is none.
+type Landed = Result<Arc<Conclusion>, Void>;
+type Landing = Shared<BoxFuture<'static, Landed>>;
 
 #[derive(Clone)]
 struct Flight {
@@ -56,12 +71,17 @@ type Services = Mutex<Kept>;
 /// All flights.
 pub(super) struct Flights {
     sources: Arc<Sources>,
+    stored: Stored,
     services: Arc<Services>,
 }
 
 impl Flights {
-    pub(super) fn new(sources: Arc<Sources>) -> Self {
-        Self { sources, services: Arc::new(Mutex::new(Kept { services: HashMap::new(), swept: Instant::now() })) }
+    pub(super) fn new(sources: Arc<Sources>, stored: Stored) -> Self {
+        Self {
+            sources,
+            stored,
+            services: Arc::new(Mutex::new(Kept { services: HashMap::new(), swept: Instant::now() })),
+        }
     }
 
     /// A refusal about this spec that is young enough to be used again.
@@ -72,24 +92,35 @@ impl Flights {
     }
 
     /// The conclusion about a service for a request that has just arrived.
-    pub(super) async fn conclude(&self, pooling: &Pooling, remembered: &Remembered) -> Arc<Conclusion> {
+    ///
+    /// # Errors
+    /// Where it would permit, and the `ServicePooling` is not the one that is stored.
+    pub(super) async fn conclude(&self, pooling: &Pooling, remembered: &Remembered) -> Landed {
         let arrived = Instant::now();
         loop {
             let flight = match self.join(pooling, remembered) {
                 Joined::Refused(conclusion) => {
                     Span::current().record("reused", true);
-                    return conclusion;
+                    return Ok(conclusion);
                 }
                 Joined::Flying(flight) => flight,
             };
             if flight.span != Span::current() {
                 Span::current().follows_from(&flight.span);
             }
-            let conclusion = flight.landing.await;
-            if refuses(&conclusion) || flight.began >= arrived {
-                return conclusion;
+            let landed = flight.landing.await;
+            if flight.began >= arrived || landed.as_ref().is_ok_and(|conclusion| refuses(conclusion)) {
+                return landed;
             }
         }
+    }
+
+    /// Whether this `ServicePooling` is the one that is stored.
+    ///
+    /// # Errors
+    /// If it is not, or cannot be read.
+    pub(super) async fn verify(&self, pooling: &Pooling) -> Result<(), Void> {
+        same(pooling, (self.stored)(&pooling.key).await)
     }
 
     fn join(&self, pooling: &Pooling, remembered: &Remembered) -> Joined {
@@ -119,36 +150,56 @@ impl Flights {
     fn start(&self, began: Instant, pooling: Pooling, remembered: Remembered) -> Landing {
         let (sources, services) = (Arc::clone(&self.sources), Arc::clone(&self.services));
         let nothing = Arc::new(conclude(sources.here(), &pooling, &[], Timestamp::now()));
+        // Asked beside the sources: it takes no time of its own. Who refuses does not wait for it.
+        let stored = tokio::spawn((self.stored)(&pooling.key).in_current_span());
         let flying = async move {
             let asked = AssertUnwindSafe(sources.ask(&pooling, &remembered, Until::FirstTraffic)).catch_unwind();
             let answers = asked.await.unwrap_or_default();
             let conclusion = Arc::new(conclude(sources.here(), &pooling, &answers, Timestamp::now()));
-            land(&services, &pooling, began, &conclusion);
-            conclusion
+            let landed = if refuses(&conclusion) {
+                stored.abort();
+                Ok(conclusion)
+            } else {
+                let stored = stored.await.unwrap_or_else(|error| Err(error.to_string()));
+                same(&pooling, stored).map(|()| conclusion)
+            };
+            land(&services, &pooling, began, &landed);
+            landed
         };
         let flying = tokio::spawn(flying.in_current_span());
         // It ends without a conclusion only together with the process.
-        async move { flying.await.unwrap_or(nothing) }.boxed().shared()
+        async move { flying.await.unwrap_or(Ok(nothing)) }.boxed().shared()
     }
 }
 
-fn refuses(conclusion: &Conclusion) -> bool {
+/// Whether a conclusion refuses. One that does not is about the `ServicePooling` that is stored.
+pub(super) fn refuses(conclusion: &Conclusion) -> bool {
     conclusion.here().state != State::NotServing
 }
 
-fn land(services: &Services, pooling: &Pooling, began: Instant, conclusion: &Arc<Conclusion>) {
+/// Whether what was asked about is what is stored.
+fn same(pooling: &Pooling, stored: Result<Option<String>, String>) -> Result<(), Void> {
+    match stored {
+        Ok(Some(version)) if version == pooling.version => Ok(()),
+        Ok(_) => Err(Void::Changed),
+        Err(error) => Err(Void::Unread(error)),
+    }
+}
+
+fn land(services: &Services, pooling: &Pooling, began: Instant, landed: &Landed) {
     let mut kept = lock(services);
     let Some(service) = kept.services.get_mut(&pooling.key) else { return };
     let ours = service.current.as_ref().is_some_and(|current| current.began == began);
     if !ours || service.version != pooling.version {
         return;
     }
-    if refuses(conclusion) {
-        service.current = None;
-        service.refused = Some((Instant::now(), Arc::clone(conclusion)));
-    } else {
+    match landed {
+        Ok(conclusion) if refuses(conclusion) => {
+            service.current = None;
+            service.refused = Some((Instant::now(), Arc::clone(conclusion)));
+        }
         // A permission is never used again.
-        kept.services.remove(&pooling.key);
+        _ => drop(kept.services.remove(&pooling.key)),
     }
 }
 
@@ -196,7 +247,14 @@ mod tests {
         )
     }
 
+    /// The version of the only `ServicePooling` there is.
+    const VERSION: &str = "u/1";
+
     async fn flights(etcd: &Etcd) -> (Arc<Flights>, Pooling) {
+        with_stored(etcd, Arc::new(|_| async { Ok(Some(VERSION.to_owned())) }.boxed())).await
+    }
+
+    async fn with_stored(etcd: &Etcd, stored: Stored) -> (Arc<Flights>, Pooling) {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let routes = Router::new().route("/v2/keys/conftool/v1/discovery/pilot", get(answer).with_state(etcd.clone()));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -209,7 +267,7 @@ mod tests {
         let sources = Sources::new(&config, &prometheus::Registry::new()).expect("sources");
         let pooling = Pooling {
             key: Key { namespace: "space".to_owned(), name: "pilot".to_owned() },
-            version: "u/1".to_owned(),
+            version: VERSION.to_owned(),
             selector: Selector::labels([("app", "pilot")]),
             expendable: None,
             mode: Mode::ActiveActive,
@@ -222,11 +280,11 @@ mod tests {
             enforcement: Enforcement::Enforce,
             accepted: Vec::new(),
         };
-        (Arc::new(Flights::new(sources)), pooling)
+        (Arc::new(Flights::new(sources, stored)), pooling)
     }
 
     async fn state(flights: &Flights, pooling: &Pooling) -> State {
-        flights.conclude(pooling, &Remembered::new()).await.here().state
+        flights.conclude(pooling, &Remembered::new()).await.expect("the stored spec").here().state
     }
 
     #[tokio::test]
@@ -258,6 +316,33 @@ mod tests {
         assert_eq!(first.await.expect("no panic"), State::NotServing);
         assert_eq!(second, State::Serving);
         assert_eq!(etcd.questions.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn a_permission_rests_on_the_spec_that_is_stored_after_its_request_and_a_refusal_does_not_wait_for_it() {
+        let etcd = Etcd::default();
+        let cases: [(Result<Option<String>, String>, Void); 3] = [
+            (Ok(Some("u/2".to_owned())), Void::Changed),
+            (Ok(None), Void::Changed),
+            (Err("no connection".to_owned()), Void::Unread("no connection".to_owned())),
+        ];
+        for (stored, void) in cases {
+            let (flights, pooling) = with_stored(
+                &etcd,
+                Arc::new(move |_| {
+                    let stored = stored.clone();
+                    async { stored }.boxed()
+                }),
+            )
+            .await;
+            let landed = flights.conclude(&pooling, &Remembered::new()).await;
+            assert_eq!(landed.expect_err("no permission"), void);
+            assert!(lock(&flights.services).services.is_empty(), "it is never used again");
+        }
+        // One that is never read keeps no refusal waiting.
+        etcd.pooled.store(true, Ordering::SeqCst);
+        let (flights, pooling) = with_stored(&etcd, Arc::new(|_| std::future::pending().boxed())).await;
+        assert_eq!(state(&flights, &pooling).await, State::Serving);
     }
 
     #[tokio::test]

@@ -52,6 +52,17 @@ fn says(alone: &Alone, name: &str, main: &str, words: &str) {
     .expect("an answer");
 }
 
+/// The same, and until then no dry run of it is let pass: what has just been declared counts, whoever has heard of it.
+fn comes_to_say(alone: &Alone, name: &str, main: &str, words: &str) {
+    wait_for(&format!("the removal of {name} to be told {words:?}"), SOON, || {
+        let output = alone.kubectl(name, &["delete", "deployment", main, "--dry-run=server"]);
+        assert!(!output.ok(), "it was let pass: {}", output.text());
+        anyhow::ensure!(output.text().contains(words), "{}", output.text());
+        Ok(())
+    })
+    .expect("an answer");
+}
+
 fn not_ready(operator: &Operator, process: &str) {
     wait_for(&format!("{process} to doubt its view"), SILENCE * 3, || {
         let answer = get(operator.metrics_port(process), "/readyz")?;
@@ -63,8 +74,8 @@ fn not_ready(operator: &Operator, process: &str) {
 
 #[test]
 fn the_api_server_restarts_and_falls_silent_and_nothing_is_permitted() {
-    let alone = Alone::start(Controllers::Apart);
-    let Alone { datacenter, operator, .. } = &alone;
+    let alone = &Alone::start(Controllers::Apart);
+    let Alone { datacenter, operator, .. } = alone;
     let (relay, gate) = led(datacenter, operator);
     alone.guarded(NAME);
     services::namespace(datacenter, LATE).expect("a namespace");
@@ -77,18 +88,27 @@ fn the_api_server_restarts_and_falls_silent_and_nothing_is_permitted() {
         relay.forget_open();
         let silent = Instant::now();
         alone.declare(LATE, "eqiad");
-        says(&alone, LATE, LATE_MAIN, "serves live traffic");
+        says(alone, LATE, LATE_MAIN, "serves live traffic");
         eprintln!("  what was declared meanwhile is guarded after {:.1?}", silent.elapsed());
     });
     eprintln!("  the first failed call: {:?}", told.failed.first());
     alone.declare(LATE, "codfw");
-    says(&alone, LATE, LATE_MAIN, "deleted");
+    says(alone, LATE, LATE_MAIN, "deleted");
+    traffic.row("they fall silent, and a service moves here", || {
+        relay.forget_open();
+        alone.declare(LATE, "eqiad");
+        comes_to_say(alone, LATE, LATE_MAIN, "serves live traffic");
+    });
+    alone.declare(LATE, "codfw");
+    says(alone, LATE, LATE_MAIN, "deleted");
 
     // Altogether: the webhook says that it cannot tell, and ordinary work goes on.
     let spoken = traffic.row("the API server is silent altogether, and speaks again", || {
         relay.fall_silent();
         let silent = Instant::now();
         alone.declare(LATE, "eqiad");
+        let output = alone.kubectl(LATE, &["delete", "deployment", LATE_MAIN, "--dry-run=server"]);
+        assert!(output.text().contains("cannot read ServicePooling"), "{}", output.text());
         not_ready(operator, "webhook");
         eprintln!("  doubted after {:.1?}", silent.elapsed());
         // Whatever was known: nothing rests on it any more.
@@ -98,7 +118,7 @@ fn the_api_server_restarts_and_falls_silent_and_nothing_is_permitted() {
         assert!(output.text().contains("the view of the cluster is not current"), "{}", output.text());
         relay.speak();
         let speaks = Instant::now();
-        says(&alone, LATE, LATE_MAIN, "serves live traffic");
+        says(alone, LATE, LATE_MAIN, "serves live traffic");
         eprintln!("  current again {:.1?} after it spoke", speaks.elapsed());
     });
     assert!(!spoken.failed.is_empty(), "nothing failed while nothing was known");
@@ -114,7 +134,13 @@ fn the_api_server_restarts_and_falls_silent_and_nothing_is_permitted() {
     });
     assert!(restarted.unheard > 0, "nobody noticed");
 
-    coalesced(&alone, &gate, &traffic);
+    coalesced(alone, &gate, &traffic);
+    traffic.row("watches are held up while a service moves here", || {
+        gate.hold_watches();
+        alone.declare(LATE, "eqiad");
+        comes_to_say(alone, LATE, LATE_MAIN, "serves live traffic");
+        gate.release();
+    });
     for process in PROCESSES {
         operator.ready(datacenter, process).expect("it is ready");
     }
