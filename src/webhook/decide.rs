@@ -65,8 +65,8 @@ enum Wanted {
 
 /// What is to be known of a service.
 enum Question {
-    /// It was asked a moment ago, about the spec of this version, and the answer refuses.
-    Answered(Key, String, Arc<Conclusion>),
+    /// It was asked a moment ago, about the spec of this version, and the answer refuses. With the spec that is to be asked about anew.
+    Answered(Key, String, Arc<Conclusion>, Option<Box<Pooling>>),
     /// It is asked.
     New(Box<Pooling>),
 }
@@ -199,7 +199,10 @@ impl Judge {
                 let question = |key: Key| {
                     let pooling = pooling(request, &state, &key)?;
                     Some(match self.flights.refused(pooling) {
-                        Some(conclusion) => Question::Answered(key, pooling.version.clone(), conclusion),
+                        Some((conclusion, renew)) => {
+                            let renewed = renew.then(|| Box::new(pooling.clone()));
+                            Question::Answered(key, pooling.version.clone(), conclusion, renewed)
+                        }
                         None => Question::New(Box::new(pooling.clone())),
                     })
                 };
@@ -235,15 +238,18 @@ impl Judge {
     /// Asks about a service. Where a source itself does not know since when nothing can be told, status may.
     async fn conclude(&self, question: Question) -> (Key, String, Result<Arc<Conclusion>, Void>) {
         let (key, version) = match &question {
-            Question::Answered(key, version, _) => (key.clone(), version.clone()),
+            Question::Answered(key, version, ..) => (key.clone(), version.clone()),
             Question::New(pooling) => (pooling.key.clone(), pooling.version.clone()),
         };
         let resource = self.view.resource(&key);
         let status = resource.as_ref().and_then(|known| known.status.as_ref());
         let span = tracing::info_span!("evidence", service = %key, state = Empty, reused = Empty);
         let mut conclusion = match question {
-            Question::Answered(_, _, conclusion) => {
+            Question::Answered(.., conclusion, renewed) => {
                 span.record("reused", true);
+                if let Some(pooling) = renewed {
+                    self.flights.renew(*pooling, api::remembered(status));
+                }
                 conclusion
             }
             Question::New(pooling) => {

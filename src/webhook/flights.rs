@@ -2,7 +2,8 @@
 //!
 //! A permission rests only on a question that began after its request arrived, and whose words are those of the `ServicePooling` as it
 //! is stored then. A refusal may join a flight that is under way, or reuse an answer at most one second old, so that a storm of
-//! refused deletes costs each source one question a second.
+//! refused deletes costs each source one question a second. An answer that is reused is asked for anew before it is too old: in a storm,
+//! nobody waits for it.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -50,13 +51,23 @@ struct Flight {
 struct Service {
     version: String,
     current: Option<Flight>,
-    refused: Option<(Instant, Arc<Conclusion>)>,
+    refused: Option<Refused>,
+}
+
+/// A refusal that may be used again.
+struct Refused {
+    /// When it was asked for.
+    began: Instant,
+    landed: Instant,
+    conclusion: Arc<Conclusion>,
+    /// Whether somebody sees to it that it is asked for anew.
+    renewed: bool,
 }
 
 impl Service {
     /// A refusal that is young enough to be used again.
-    fn reusable(&self) -> Option<&Arc<Conclusion>> {
-        self.refused.as_ref().filter(|(landed, _)| landed.elapsed() <= REUSE).map(|(_, conclusion)| conclusion)
+    fn reusable(&mut self) -> Option<&mut Refused> {
+        self.refused.as_mut().filter(|refused| refused.landed.elapsed() <= REUSE)
     }
 }
 
@@ -69,6 +80,7 @@ struct Kept {
 type Services = Mutex<Kept>;
 
 /// All flights.
+#[derive(Clone)]
 pub(super) struct Flights {
     sources: Arc<Sources>,
     stored: Stored,
@@ -84,11 +96,28 @@ impl Flights {
         }
     }
 
-    /// A refusal about this spec that is young enough to be used again.
-    pub(super) fn refused(&self, pooling: &Pooling) -> Option<Arc<Conclusion>> {
-        let kept = lock(&self.services);
-        let service = kept.services.get(&pooling.key).filter(|service| service.version == pooling.version)?;
-        service.reusable().cloned()
+    /// A refusal about this spec that is young enough to be used again, and whether the caller has to [`Flights::renew`] it.
+    pub(super) fn refused(&self, pooling: &Pooling) -> Option<(Arc<Conclusion>, bool)> {
+        let mut kept = lock(&self.services);
+        let service = kept.services.get_mut(&pooling.key).filter(|service| service.version == pooling.version)?;
+        let refused = service.reusable()?;
+        let renew = !std::mem::replace(&mut refused.renewed, true);
+        Some((Arc::clone(&refused.conclusion), renew))
+    }
+
+    /// Asks for a refusal anew, a second after it was asked for the last time.
+    pub(super) fn renew(&self, pooling: Pooling, remembered: Remembered) {
+        let began = |service: &Service| service.refused.as_ref().map(|refused| refused.began);
+        let Some(last) = lock(&self.services).services.get(&pooling.key).and_then(began) else { return };
+        let this = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep_until((last + REUSE).into()).await;
+            let mut kept = lock(&this.services);
+            let Some(service) = kept.services.get_mut(&pooling.key) else { return };
+            if service.version == pooling.version && service.current.is_none() && began(service) == Some(last) {
+                service.current = Some(this.start(pooling, remembered));
+            }
+        });
     }
 
     /// The conclusion about a service for a request that has just arrived.
@@ -135,40 +164,36 @@ impl Flights {
         if service.version != pooling.version {
             *service = Service { version: pooling.version.clone(), ..Service::default() };
         }
-        if let Some(conclusion) = service.reusable() {
-            return Joined::Refused(Arc::clone(conclusion));
+        if let Some(refused) = service.reusable() {
+            return Joined::Refused(Arc::clone(&refused.conclusion));
         }
-        let flight = service.current.get_or_insert_with(|| {
-            let began = Instant::now();
-            let landing = self.start(began, pooling.clone(), remembered.clone());
-            Flight { began, span: Span::current(), landing }
-        });
+        let flight = service.current.get_or_insert_with(|| self.start(pooling.clone(), remembered.clone()));
         Joined::Flying(flight.clone())
     }
 
     /// Starts a flight. It lands by itself: whoever waited for it may have gone.
-    fn start(&self, began: Instant, pooling: Pooling, remembered: Remembered) -> Landing {
+    fn start(&self, pooling: Pooling, remembered: Remembered) -> Flight {
+        let began = Instant::now();
         let (sources, services) = (Arc::clone(&self.sources), Arc::clone(&self.services));
         let nothing = Arc::new(conclude(sources.here(), &pooling, &[], Timestamp::now()));
-        // Asked beside the sources: it takes no time of its own. Who refuses does not wait for it.
-        let stored = tokio::spawn((self.stored)(&pooling.key).in_current_span());
+        let stored = Arc::clone(&self.stored);
         let flying = async move {
             let asked = AssertUnwindSafe(sources.ask(&pooling, &remembered, Until::FirstTraffic)).catch_unwind();
             let answers = asked.await.unwrap_or_default();
             let conclusion = Arc::new(conclude(sources.here(), &pooling, &answers, Timestamp::now()));
+            // A refusal does not wait for the API server, and costs it nothing.
             let landed = if refuses(&conclusion) {
-                stored.abort();
                 Ok(conclusion)
             } else {
-                let stored = stored.await.unwrap_or_else(|error| Err(error.to_string()));
-                same(&pooling, stored).map(|()| conclusion)
+                same(&pooling, stored(&pooling.key).await).map(|()| conclusion)
             };
             land(&services, &pooling, began, &landed);
             landed
         };
         let flying = tokio::spawn(flying.in_current_span());
         // It ends without a conclusion only together with the process.
-        async move { flying.await.unwrap_or(Ok(nothing)) }.boxed().shared()
+        let landing = async move { flying.await.unwrap_or(Ok(nothing)) }.boxed().shared();
+        Flight { began, span: Span::current(), landing }
     }
 }
 
@@ -196,7 +221,8 @@ fn land(services: &Services, pooling: &Pooling, began: Instant, landed: &Landed)
     match landed {
         Ok(conclusion) if refuses(conclusion) => {
             service.current = None;
-            service.refused = Some((Instant::now(), Arc::clone(conclusion)));
+            let (landed, conclusion) = (Instant::now(), Arc::clone(conclusion));
+            service.refused = Some(Refused { began, landed, conclusion, renewed: false });
         }
         // A permission is never used again.
         _ => drop(kept.services.remove(&pooling.key)),
@@ -300,6 +326,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_refusal_that_is_used_is_there_anew_before_it_is_too_old_and_one_that_is_not_is_not_asked_for() {
+        let etcd = Etcd::default();
+        etcd.pooled.store(true, Ordering::SeqCst);
+        let (flights, pooling) = flights(&etcd).await;
+        let began = Instant::now();
+        assert_eq!(state(&flights, &pooling).await, State::Serving);
+        let deadline = began + Duration::from_secs(30);
+        let questions = || etcd.questions.load(Ordering::SeqCst);
+        assert!(flights.refused(&pooling).is_some_and(|(_, renew)| renew), "the first who uses it has it renewed");
+        flights.renew(pooling.clone(), Remembered::new());
+        assert!(flights.refused(&pooling).is_some_and(|(_, renew)| !renew), "the second one does not");
+        while questions() < 2 {
+            assert!(Instant::now() < deadline, "it is not asked for anew");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(began.elapsed() >= REUSE, "a second question within {:?}", began.elapsed());
+        while !flights.refused(&pooling).is_some_and(|(_, renew)| renew) {
+            assert!(Instant::now() < deadline, "the new one does not land");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // Nobody sees to this one.
+        while flights.refused(&pooling).is_some() {
+            assert!(Instant::now() < deadline, "a refusal is used for ever");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(questions(), 2);
+    }
+
+    #[tokio::test]
     async fn a_permission_rests_on_a_question_that_began_after_its_request() {
         let etcd = Etcd::default();
         let (flights, pooling) = flights(&etcd).await;
@@ -372,8 +427,10 @@ mod tests {
         waiting.abort();
         etcd.pooled.store(false, Ordering::SeqCst);
         let of_use = || {
-            let kept = lock(&flights.services);
-            kept.services.get(&pooling.key).is_some_and(|known| known.current.is_some() || known.reusable().is_some())
+            let mut kept = lock(&flights.services);
+            kept.services
+                .get_mut(&pooling.key)
+                .is_some_and(|known| known.current.is_some() || known.reusable().is_some())
         };
         let deadline = Instant::now() + Duration::from_secs(30);
         while of_use() {
