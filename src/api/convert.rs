@@ -60,7 +60,7 @@ pub fn pooling(resource: &ServicePooling) -> Result<Pooling, ConvertError> {
         .collect::<Result<_, _>>()?;
     Ok(Pooling {
         key: Key { namespace: resource.namespace().unwrap_or_default(), name: resource.name_any() },
-        version: version(resource),
+        version: format!("{}/{}", resource.uid().unwrap_or_default(), resource.metadata.generation.unwrap_or_default()),
         selector: own,
         expendable: spec.expendable.as_ref().map(selector).transpose()?,
         mode: match spec.mode {
@@ -84,11 +84,6 @@ pub fn pooling(resource: &ServicePooling) -> Result<Pooling, ConvertError> {
             })
             .collect(),
     })
-}
-
-/// What changes with every change of a `ServicePooling`'s spec, and with every one that is made anew.
-pub fn version(resource: &ServicePooling) -> String {
-    format!("{}/{}", resource.uid().unwrap_or_default(), resource.metadata.generation.unwrap_or_default())
 }
 
 /// The longest that an override may count.

@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use kube::api::{Api, ListParams, WatchParams};
 use kube::core::{DeserializeGuard, WatchEvent};
 use kube::{Client, Resource, ResourceExt};
@@ -22,6 +22,7 @@ use super::slim::{
 };
 use crate::api::{self, PROTECTED_LABEL, PoolingOverride, ServicePooling};
 use crate::config::CustomKind;
+use crate::runtime::hedged::hedged;
 use crate::runtime::news::News;
 use crate::runtime::tasks::essential;
 use crate::runtime::{Health, Shutdown};
@@ -30,6 +31,8 @@ use crate::runtime::{Health, Shutdown};
 const PAGE: u32 = 500;
 /// How soon a kind that the API server does not know is looked for again: well before the view is doubted for silence.
 const UNKNOWN: Duration = Duration::from_secs(5);
+/// Connections that are tried for an answer about a kind whose watch fell silent.
+const ATTEMPTS: u32 = 16;
 /// The pause after a failed list or watch.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -43,6 +46,13 @@ pub(crate) struct View {
     heard: Mutex<HashMap<&'static str, Option<Instant>>>,
     silence: Duration,
     news: News<Place>,
+}
+
+/// How a kind is watched.
+struct Attention {
+    watching: WatchParams,
+    /// How long it may be quiet. Then its connection may be dead, and it is listed again, on another one.
+    quiet: Duration,
 }
 
 /// Which kinds are watched.
@@ -97,11 +107,7 @@ impl View {
     pub(crate) fn follow(self: &Arc<Self>, kinds: Kinds, custom: &[CustomKind], client: &Client, shutdown: &Shutdown) {
         self.watch::<WatchedNamespace, _>(client, shutdown);
         let poolings = Api::<DeserializeGuard<ServicePooling>>::all(client.clone());
-        match kinds {
-            // What is guarded at all must not be missed for long.
-            Kinds::All => self.watch_these((), poolings, self.silence / 6, shutdown),
-            Kinds::ForStatus => self.watch_these((), poolings, self.quiet(), shutdown),
-        }
+        self.watch_these((), poolings, if kinds == Kinds::All { self.brief() } else { self.usual() }, shutdown);
         self.watch::<DeserializeGuard<PoolingOverride>, _>(client, shutdown);
         self.watch::<WatchedDeployment, _>(client, shutdown);
         self.watch::<WatchedStatefulSet, _>(client, shutdown);
@@ -110,7 +116,7 @@ impl View {
         self.watch::<WatchedBudget, _>(client, shutdown);
         for kind in custom {
             let objects = Api::<WatchedCustom>::all_with(client.clone(), &kind.api_resource());
-            self.watch_these(CustomName { resource: kind.resource, kind: kind.kind }, objects, self.quiet(), shutdown);
+            self.watch_these(CustomName { resource: kind.resource, kind: kind.kind }, objects, self.usual(), shutdown);
         }
         if kinds == Kinds::All {
             self.watch::<WatchedPod, _>(client, shutdown);
@@ -125,17 +131,23 @@ impl View {
         K: Viewed<Of = ()> + Resource<DynamicType = D> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
         D: Default,
     {
-        self.watch_these((), Api::<K>::all(client.clone()), self.quiet(), shutdown);
+        self.watch_these((), Api::<K>::all(client.clone()), self.usual(), shutdown);
     }
 
-    /// How long a watch may be quiet before its connection might be dead: a new list, on another one, is there before the view is
-    /// doubted.
-    fn quiet(&self) -> Duration {
-        self.silence * 3 / 4
+    /// After three quarters of the silence there is time for a new list before the view is doubted.
+    fn usual(&self) -> Attention {
+        Attention { watching: WatchParams::default(), quiet: self.silence * 3 / 4 }
     }
 
-    /// Watches them. After `quiet` without a word they are listed again.
-    fn watch_these<K>(self: &Arc<Self>, of: K::Of, objects: Api<K>, quiet: Duration, shutdown: &Shutdown)
+    /// What is guarded at all must not be missed for long: the API server is asked to end these watches soon, with a bookmark shortly
+    /// before, so that a dead connection is noticed without a list of everything.
+    fn brief(&self) -> Attention {
+        let seconds = u32::try_from((self.silence / 6).as_secs()).unwrap_or(u32::MAX).clamp(1, 60);
+        Attention { watching: WatchParams::default().timeout(seconds), quiet: self.silence / 4 }
+    }
+
+    /// Watches them.
+    fn watch_these<K>(self: &Arc<Self>, of: K::Of, objects: Api<K>, attention: Attention, shutdown: &Shutdown)
     where
         K: Viewed + Resource + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
     {
@@ -145,7 +157,7 @@ impl View {
         essential(name, shutdown, async move {
             let work = async {
                 loop {
-                    match view.round(of, &objects, quiet).await {
+                    match view.round(of, &objects, &attention).await {
                         Ok(()) => {}
                         Err(kube::Error::Api(status)) if status.code == 404 && K::may_be_unknown() => {
                             view.nothing_of::<K>(of);
@@ -173,18 +185,20 @@ impl View {
     }
 
     /// One list, and watches after it until the API server wants a new list.
-    async fn round<K>(&self, of: K::Of, objects: &Api<K>, quiet: Duration) -> Result<(), kube::Error>
+    async fn round<K>(&self, of: K::Of, objects: &Api<K>, attention: &Attention) -> Result<(), kube::Error>
     where
         K: Viewed + Resource + DeserializeOwned + Clone + Debug,
     {
         let mut version = self.list(of, objects).await?;
-        let watching = WatchParams::default();
         loop {
-            let events = tokio::time::timeout(self.patience(K::name(of)), objects.watch(&watching, &version));
+            let events = tokio::time::timeout(self.patience(K::name(of)), objects.watch(&attention.watching, &version));
             let mut events = events.await.map_err(|late| kube::Error::Service(late.into()))??.boxed();
             loop {
-                let event = match tokio::time::timeout(quiet, events.next()).await {
-                    Err(_) => return Ok(()),
+                let event = match tokio::time::timeout(attention.quiet, events.next()).await {
+                    Err(_) => {
+                        self.rouse(K::name(of), objects).await;
+                        return Ok(());
+                    }
                     // The API server ends every watch after some minutes.
                     Ok(None) => break,
                     Ok(Some(event)) => event?,
@@ -211,6 +225,19 @@ impl View {
                 }
                 self.hear(K::name(of));
             }
+        }
+    }
+
+    /// A network that has forgotten one connection has forgotten those too that are kept for later. Asks for little, on one connection after
+    /// the other, until there is one that is alive: it is the next that is taken.
+    async fn rouse<K>(&self, kind: &'static str, objects: &Api<K>)
+    where
+        K: DeserializeOwned + Clone + Debug,
+    {
+        let (patience, little) = (self.patience(kind), ListParams::default().limit(1));
+        let asking = hedged(patience / ATTEMPTS, || objects.list(&little).boxed(), |_| true);
+        if tokio::time::timeout(patience, asking).await.is_err() {
+            tracing::warn!(kind, "the API server has fallen silent");
         }
     }
 

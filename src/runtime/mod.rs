@@ -7,6 +7,7 @@ pub mod authorities;
 pub mod certificate;
 pub mod client;
 pub mod health;
+pub(crate) mod hedged;
 pub mod metrics;
 pub mod news;
 pub mod shutdown;

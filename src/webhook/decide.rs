@@ -5,12 +5,11 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::FutureExt;
 use futures::future::join_all;
 use jiff::Timestamp;
 use kube::api::Api;
-use kube::core::DeserializeGuard;
 use kube::{Client, Resource};
+use poolguard_policy::doors::Effect;
 use poolguard_policy::evidence::{Answer, Conclusion, Says};
 use poolguard_policy::given::{Known, Settings};
 use poolguard_policy::guarded::{Live, WorkloadRef};
@@ -19,14 +18,16 @@ use poolguard_policy::pooling::{Enforcement, Key, Pooling, Watched};
 use poolguard_policy::request::{Body, Request};
 use poolguard_policy::rules::decide;
 use poolguard_policy::state::{Kind, State, Workload};
-use poolguard_policy::verdict::Decision;
+use poolguard_policy::verdict::{Decision, Reason, Refusal};
+use poolguard_policy::words::plain;
 use serde::de::DeserializeOwned;
 use tracing::Instrument;
 use tracing::field::Empty;
 
-use super::flights::{Flights, Stored, Void, refuses};
+use super::flights::{Flights, Void, refuses};
 use super::line::{Seen, seen};
-use crate::api::{self, PoolingOverride, ServicePooling};
+use super::stored::stored;
+use crate::api::{self, PoolingOverride};
 use crate::cluster::View;
 use crate::cluster::slim::{
     SlimCustom, WatchedCustom, WatchedDaemonSet, WatchedDeployment, WatchedReplicaSet, WatchedReplicationController,
@@ -37,12 +38,12 @@ use crate::observe::Sources;
 
 /// How long reading one thing of the API server may take: well under the webhook's own time-out.
 const READ: Duration = Duration::from_secs(2);
-/// How often within that time a `ServicePooling` is asked for: a connection may be dead, and each attempt takes another one.
-const ATTEMPTS: u32 = 3;
 /// How long the watch of `ServicePooling`s is waited for, where another one is stored than it has told.
-const CATCH_UP: Duration = Duration::from_millis(1500);
+const CATCH_UP: Duration = Duration::from_secs(1);
 /// How often it is looked whether it has.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long a decision may take in all: less than the API server waits by default, so that it is told why.
+const DEADLINE: Duration = Duration::from_secs(9);
 /// The decision asks for workloads, then for overrides, then for evidence, which is looked at again; and all of it once more where a
 /// `ServicePooling` changes meanwhile. More rounds would be a mistake of ours.
 const ROUNDS: usize = 10;
@@ -106,7 +107,7 @@ impl Judge {
         custom: Vec<CustomKind>,
         client: Client,
     ) -> Self {
-        let flights = Flights::new(sources, stored(&client));
+        let flights = Flights::new(sources, stored(&client, settings.enforcement));
         Self { view, flights, settings, custom, client }
     }
 
@@ -115,8 +116,13 @@ impl Judge {
         &self.settings.here
     }
 
-    /// Decides.
+    /// Decides, in time.
     pub(super) async fn judge(&self, request: &Request) -> Judged {
+        let judged = tokio::time::timeout(DEADLINE, self.consider(request)).await;
+        judged.unwrap_or_else(|_| Decision::Fault(format!("it took longer than {} s", DEADLINE.as_secs())).into())
+    }
+
+    async fn consider(&self, request: &Request) -> Judged {
         if let Some(doubts) = self.view.doubts() {
             return Decision::Fault(format!("the view of the cluster is not current: {doubts}")).into();
         }
@@ -129,28 +135,36 @@ impl Judge {
             match wanted {
                 Wanted::Ask(questions) => {
                     let asked = questions.into_iter().map(|question| self.conclude(question));
+                    let mut void = None;
                     for (key, version, concluded) in join_all(asked).await {
                         match concluded {
                             Ok(conclusion) => {
                                 facts.versions.insert(key.clone(), version);
                                 facts.conclusions.insert(key, conclusion);
                             }
-                            Err(void) => {
-                                if let Err(fault) = self.catches_up(request, &key, &version, void).await {
-                                    return fault.into();
-                                }
-                            }
+                            Err(why) => void = Some((key, version, why)),
+                        }
+                    }
+                    // What is known may refuse already.
+                    if let Some((key, version, why)) = void {
+                        match self.look(request, &mut facts) {
+                            ControlFlow::Break(judged) => return judged,
+                            ControlFlow::Continue(_) => match self.catches_up(request, &key, &version, why).await {
+                                Ok(()) => {}
+                                Err(decision) => return decision.into(),
+                            },
                         }
                     }
                 }
                 Wanted::Verify(poolings) => {
                     let verified = join_all(poolings.iter().map(|pooling| self.flights.verify(pooling))).await;
                     for (Pooling { key, version, .. }, verified) in poolings.into_iter().zip(verified) {
-                        if let Err(void) = verified
-                            && let Err(fault) = self.catches_up(request, &key, &version, void).await
+                        if verified == Err(Void::Changed)
+                            && let Err(decision) = self.catches_up(request, &key, &version, Void::Changed).await
                         {
-                            return fault.into();
+                            return decision.into();
                         }
+                        // Where it cannot be read, it is one that only warned as far as anybody knows.
                         facts.verified.insert(key);
                     }
                 }
@@ -277,14 +291,19 @@ impl Judge {
     /// Waits a moment for the view to know another `ServicePooling` than that of `version`, where another one is stored.
     async fn catches_up(&self, request: &Request, key: &Key, version: &str, void: Void) -> Result<(), Decision> {
         let why = match void {
-            Void::Unread(error) => return Err(Decision::Fault(format!("cannot read ServicePooling {key}: {error}"))),
-            Void::Changed => "has just changed or gone, and the view has not heard of it yet: run your command again",
+            Void::Unread(error) => {
+                return Err(cannot_tell(request, key, format!("cannot read ServicePooling {key}: {error}")));
+            }
+            Void::Changed => {
+                format!("ServicePooling {key} has just changed or gone, and the view has not heard of it yet")
+            }
         };
-        let still = || pooling(request, &self.view.read(), key).is_some_and(|pooling| pooling.version == version);
         let deadline = Instant::now() + CATCH_UP;
-        while still() {
-            if Instant::now() >= deadline {
-                return Err(Decision::Fault(format!("ServicePooling {key} {why}")));
+        let unheard = || pooling(request, &self.view.read(), key).is_some_and(|pooling| pooling.version == version);
+        while unheard() {
+            // One that is under review itself is what the API server says that it is.
+            if under_review(request, key).is_some() || Instant::now() >= deadline {
+                return Err(cannot_tell(request, key, why));
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -330,39 +349,34 @@ impl Judge {
     }
 }
 
-/// Reads `ServicePooling`s: the version of one is that of its [`Pooling`].
-fn stored(client: &Client) -> Stored {
-    let client = client.clone();
-    Arc::new(move |key| {
-        let objects = Api::<DeserializeGuard<ServicePooling>>::namespaced(client.clone(), &key.namespace);
-        let name = key.name.clone();
-        async move {
-            for _ in 0..ATTEMPTS {
-                match tokio::time::timeout(READ / ATTEMPTS, objects.get_opt(&name)).await {
-                    Ok(Ok(found)) => {
-                        return Ok(found.and_then(|found| found.0.ok()).map(|resource| api::version(&resource)));
-                    }
-                    Ok(Err(error)) => return Err(error.to_string()),
-                    Err(_) => {}
-                }
-            }
-            Err(format!("no answer within {} s", READ.as_secs()))
-        }
-        .boxed()
+/// Nobody can tell about a service. A fault closes every door but that of evictions, where it would be a permission.
+fn cannot_tell(request: &Request, service: &Key, why: String) -> Decision {
+    if request.door.effect != Effect::EvictPod {
+        return Decision::Fault(why);
+    }
+    Decision::Refuse(Refusal {
+        reason: Reason::EvidenceUnknown,
+        service: service.clone(),
+        code: 429,
+        message: plain(&format!("poolguard cannot tell: {why}; try again in a moment")),
+        warnings: Vec::new(),
     })
+}
+
+/// The spec of this service before the request, where it is its `ServicePooling` that is changed or deleted.
+fn under_review<'a>(request: &'a Request, key: &Key) -> Option<&'a Pooling> {
+    match request.old.as_ref().map(|object| &object.body) {
+        Some(Body::Pooling(Ok(old))) if old.key == *key => Some(old),
+        _ => None,
+    }
 }
 
 /// The spec to ask about: of a `ServicePooling` under review the old one, else what the view holds.
 fn pooling<'a>(request: &'a Request, state: &'a State, key: &Key) -> Option<&'a Pooling> {
-    if let Some(Body::Pooling(Ok(old))) = request.old.as_ref().map(|object| &object.body)
-        && old.key == *key
-    {
-        return Some(old);
-    }
-    match state.namespace(&key.namespace)?.poolings.get(&key.name)? {
+    under_review(request, key).or_else(|| match state.namespace(&key.namespace)?.poolings.get(&key.name)? {
         Watched::Known(pooling) => Some(pooling),
         Watched::Undecodable { .. } => None,
-    }
+    })
 }
 
 /// Reads one thing of the API server, in time.

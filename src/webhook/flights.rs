@@ -22,8 +22,8 @@ use crate::observe::{Remembered, Sources, Until};
 /// How old an answer may be that a refusal rests on.
 const REUSE: Duration = Duration::from_secs(1);
 
-/// Reads the version of a `ServicePooling` as it is stored now: nothing where there is none, or none that can be read.
-pub(super) type Stored = Arc<dyn Fn(&Key) -> BoxFuture<'static, Result<Option<String>, String>> + Send + Sync>;
+/// Reads a `ServicePooling` as it is stored now: nothing where there is none, or none that this version understands.
+pub(super) type Stored = Arc<dyn Fn(&Key) -> BoxFuture<'static, Result<Option<Pooling>, String>> + Send + Sync>;
 
 /// Why a conclusion that would permit is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,12 +83,13 @@ type Services = Mutex<Kept>;
 #[derive(Clone)]
 pub(super) struct Flights {
     sources: Arc<Sources>,
-    stored: Stored,
+    /// Nothing where nobody wants to know.
+    stored: Option<Stored>,
     services: Arc<Services>,
 }
 
 impl Flights {
-    pub(super) fn new(sources: Arc<Sources>, stored: Stored) -> Self {
+    pub(super) fn new(sources: Arc<Sources>, stored: Option<Stored>) -> Self {
         Self {
             sources,
             stored,
@@ -149,7 +150,7 @@ impl Flights {
     /// # Errors
     /// If it is not, or cannot be read.
     pub(super) async fn verify(&self, pooling: &Pooling) -> Result<(), Void> {
-        same(pooling, (self.stored)(&pooling.key).await)
+        same(pooling, self.stored.as_ref()).await
     }
 
     fn join(&self, pooling: &Pooling, remembered: &Remembered) -> Joined {
@@ -176,7 +177,7 @@ impl Flights {
         let began = Instant::now();
         let (sources, services) = (Arc::clone(&self.sources), Arc::clone(&self.services));
         let nothing = Arc::new(conclude(sources.here(), &pooling, &[], Timestamp::now()));
-        let stored = Arc::clone(&self.stored);
+        let stored = self.stored.clone();
         let flying = async move {
             let asked = AssertUnwindSafe(sources.ask(&pooling, &remembered, Until::FirstTraffic)).catch_unwind();
             let answers = asked.await.unwrap_or_default();
@@ -185,7 +186,7 @@ impl Flights {
             let landed = if refuses(&conclusion) {
                 Ok(conclusion)
             } else {
-                same(&pooling, stored(&pooling.key).await).map(|()| conclusion)
+                same(&pooling, stored.as_ref()).await.map(|()| conclusion)
             };
             land(&services, &pooling, began, &landed);
             landed
@@ -203,9 +204,10 @@ pub(super) fn refuses(conclusion: &Conclusion) -> bool {
 }
 
 /// Whether what was asked about is what is stored.
-fn same(pooling: &Pooling, stored: Result<Option<String>, String>) -> Result<(), Void> {
-    match stored {
-        Ok(Some(version)) if version == pooling.version => Ok(()),
+async fn same(pooling: &Pooling, stored: Option<&Stored>) -> Result<(), Void> {
+    let Some(stored) = stored else { return Ok(()) };
+    match stored(&pooling.key).await {
+        Ok(Some(stored)) if stored == *pooling => Ok(()),
         Ok(_) => Err(Void::Changed),
         Err(error) => Err(Void::Unread(error)),
     }
@@ -273,11 +275,31 @@ mod tests {
         )
     }
 
-    /// The version of the only `ServicePooling` there is.
-    const VERSION: &str = "u/1";
+    /// What is stored of a service.
+    fn spec(name: &str, version: &str) -> Pooling {
+        Pooling {
+            key: Key { namespace: "space".to_owned(), name: name.to_owned() },
+            version: version.to_owned(),
+            selector: Selector::labels([("app", "pilot")]),
+            expendable: None,
+            mode: Mode::ActiveActive,
+            datacenters: vec!["eqiad".to_owned()],
+            min_pooled_datacenters: 1,
+            evidence: vec![Evidence {
+                name: "discovery".to_owned(),
+                arm: Arm::Conftool { source: None, record: "pilot".to_owned() },
+            }],
+            enforcement: Enforcement::Enforce,
+            accepted: Vec::new(),
+        }
+    }
 
     async fn flights(etcd: &Etcd) -> (Arc<Flights>, Pooling) {
-        with_stored(etcd, Arc::new(|_| async { Ok(Some(VERSION.to_owned())) }.boxed())).await
+        let stored = |key: &Key| {
+            let spec = spec(&key.name, "u/1");
+            async { Ok(Some(spec)) }.boxed()
+        };
+        with_stored(etcd, Arc::new(stored)).await
     }
 
     async fn with_stored(etcd: &Etcd, stored: Stored) -> (Arc<Flights>, Pooling) {
@@ -291,22 +313,8 @@ mod tests {
         );
         let config = Config::parse(&text, Overrides::default()).expect("a configuration");
         let sources = Sources::new(&config, &prometheus::Registry::new()).expect("sources");
-        let pooling = Pooling {
-            key: Key { namespace: "space".to_owned(), name: "pilot".to_owned() },
-            version: VERSION.to_owned(),
-            selector: Selector::labels([("app", "pilot")]),
-            expendable: None,
-            mode: Mode::ActiveActive,
-            datacenters: vec!["eqiad".to_owned()],
-            min_pooled_datacenters: 1,
-            evidence: vec![Evidence {
-                name: "discovery".to_owned(),
-                arm: Arm::Conftool { source: None, record: "pilot".to_owned() },
-            }],
-            enforcement: Enforcement::Enforce,
-            accepted: Vec::new(),
-        };
-        (Arc::new(Flights::new(sources, stored)), pooling)
+        let pooling = spec("pilot", "u/1");
+        (Arc::new(Flights::new(sources, Some(stored))), pooling)
     }
 
     async fn state(flights: &Flights, pooling: &Pooling) -> State {
@@ -376,20 +384,19 @@ mod tests {
     #[tokio::test]
     async fn a_permission_rests_on_the_spec_that_is_stored_after_its_request_and_a_refusal_does_not_wait_for_it() {
         let etcd = Etcd::default();
-        let cases: [(Result<Option<String>, String>, Void); 3] = [
-            (Ok(Some("u/2".to_owned())), Void::Changed),
+        let warns = Pooling { enforcement: Enforcement::Warn, ..spec("pilot", "u/1") };
+        let cases: [(Result<Option<Pooling>, String>, Void); 4] = [
+            (Ok(Some(spec("pilot", "u/2"))), Void::Changed),
+            (Ok(Some(warns)), Void::Changed),
             (Ok(None), Void::Changed),
             (Err("no connection".to_owned()), Void::Unread("no connection".to_owned())),
         ];
         for (stored, void) in cases {
-            let (flights, pooling) = with_stored(
-                &etcd,
-                Arc::new(move |_| {
-                    let stored = stored.clone();
-                    async { stored }.boxed()
-                }),
-            )
-            .await;
+            let stored = move |_: &Key| {
+                let stored = stored.clone();
+                async { stored }.boxed()
+            };
+            let (flights, pooling) = with_stored(&etcd, Arc::new(stored)).await;
             let landed = flights.conclude(&pooling, &Remembered::new()).await;
             assert_eq!(landed.expect_err("no permission"), void);
             assert!(lock(&flights.services).services.is_empty(), "it is never used again");
@@ -397,7 +404,31 @@ mod tests {
         // One that is never read keeps no refusal waiting.
         etcd.pooled.store(true, Ordering::SeqCst);
         let (flights, pooling) = with_stored(&etcd, Arc::new(|_| std::future::pending().boxed())).await;
-        assert_eq!(state(&flights, &pooling).await, State::Serving);
+        let refused = tokio::time::timeout(Duration::from_secs(30), state(&flights, &pooling)).await;
+        assert_eq!(refused.expect("it does not wait"), State::Serving);
+    }
+
+    #[tokio::test]
+    async fn what_was_stored_before_a_request_says_nothing_about_it() {
+        let etcd = Etcd::default();
+        let reads = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&reads);
+        // Another one at first, and then that which the view knows.
+        let stored = move |_: &Key| {
+            let version = if counted.fetch_add(1, Ordering::SeqCst) == 0 { "u/2" } else { "u/1" };
+            async move { Ok(Some(spec("pilot", version))) }.boxed()
+        };
+        let (flights, pooling) = with_stored(&etcd, Arc::new(stored)).await;
+        let first = tokio::spawn({
+            let (flights, pooling) = (Arc::clone(&flights), pooling.clone());
+            async move { flights.conclude(&pooling, &Remembered::new()).await }
+        });
+        while etcd.questions.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(state(&flights, &pooling).await, State::NotServing);
+        assert_eq!(first.await.expect("no panic").expect_err("no permission"), Void::Changed);
+        assert_eq!(reads.load(Ordering::SeqCst), 2);
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! Answers the API server: decodes a review, finds what it concerns, asks the sources where that is needed, and tells.
 //!
-//! Never: a network call between decoding and answering but for evidence, and for a workload that a refusal would rest on.
+//! Never: a network call between decoding and answering but for evidence, for a workload that a refusal would rest on, and for the
+//! override or the `ServicePooling` that a permission would.
 //! No verdict needs the controller to be alive.
 
 mod decide;
@@ -10,6 +11,7 @@ mod line;
 mod metrics;
 pub mod review;
 mod serve;
+mod stored;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -61,8 +61,14 @@ impl Alone {
 
     /// Declares, as a deployer, where such a service is pooled.
     pub fn declare(&self, name: &str, pooled_in: &str) {
+        self.declare_as(name, pooled_in, "Enforce");
+    }
+
+    /// The same, with how its guard is meant.
+    pub fn declare_as(&self, name: &str, pooled_in: &str, enforcement: &str) {
         let evidence = format!("evidence: [{{name: switch, declared: {{pooledIn: [{pooled_in}]}}}}]");
-        let lines = format!("selector: {{matchLabels: {{app: {name}, routed_via: production}}}}\n  {evidence}");
+        let selector = format!("selector: {{matchLabels: {{app: {name}, routed_via: production}}}}");
+        let lines = format!("{selector}\n  {evidence}\n  enforcement: {enforcement}");
         let applied = self.datacenter.apply_as(Who::Deployer, &with_spec(name, &lines));
         applied.and_then(Output::success).expect("a ServicePooling");
     }

@@ -221,6 +221,11 @@ async fn list(State(world): State<Arc<World>>, uri: Uri, RawQuery(query): RawQue
     if value("watch").is_some() {
         return Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>()).into_response();
     }
+    if let Some(service) =
+        uri.path().rsplit_once("/servicepoolings/service-").and_then(|(_, number)| number.parse().ok())
+    {
+        return json_body(&world.pooling(service));
+    }
     let number = |name: &str| value(name).and_then(|(_, text)| text.parse::<usize>().ok());
     let (from, limit) = (number("continue").unwrap_or_default(), number("limit").unwrap_or(usize::MAX));
     let to = world.count(uri.path()).min(from.saturating_add(limit));

@@ -1,6 +1,7 @@
 //! Between a process of ours and the API server, request by request: notes what is written, can stop everything behind a write, and can
 //! end every watch as the API server does.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,6 +41,8 @@ struct Shared {
     ends: watch::Sender<u64>,
     /// Whether new watches have to wait.
     held: watch::Sender<bool>,
+    /// Whose next watch is to begin at the beginning of all history; nothing where nobody's is. With those that have done so.
+    aged: Mutex<Option<HashSet<String>>>,
     /// Watches whose history was gone.
     gone: AtomicU64,
 }
@@ -68,6 +71,17 @@ impl Shared {
         (true, *left == Some(0))
     }
 
+    /// Has a watch begin where no API server remembers anything, if it is the first one since [`Gate::age_watches`].
+    fn age(&self, kind: &str, path: &mut String) {
+        let mut aged = self.aged.lock().unwrap_or_else(PoisonError::into_inner);
+        if aged.as_mut().is_some_and(|aged| aged.insert(kind.to_owned()))
+            && let Some((before, rest)) = path.split_once("resourceVersion=")
+        {
+            let after = rest.find('&').map_or("", |end| &rest[end..]);
+            *path = format!("{before}resourceVersion=1{after}");
+        }
+    }
+
     async fn forward(self: &Arc<Self>, request: Request) -> Result<Response, StatusCode> {
         let bad = |_| StatusCode::BAD_GATEWAY;
         let written = write(&request);
@@ -83,7 +97,11 @@ impl Shared {
         let (head, body) = request.into_parts();
         let mut ends = self.ends.subscribe();
         ends.mark_unchanged();
-        let url = format!("{}{}", self.server, head.uri.path_and_query().map_or("/", |path| path.as_str()));
+        let mut path = head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        if watches {
+            self.age(head.uri.path(), &mut path);
+        }
+        let url = format!("{}{path}", self.server);
         let body = to_bytes(body, LIMIT).await.map_err(|_| StatusCode::PAYLOAD_TOO_LARGE)?;
         let mut headers = head.headers;
         for own in ["host", "content-length", "connection", "transfer-encoding"] {
@@ -142,6 +160,7 @@ impl Gate {
             left: Mutex::default(),
             ends: watch::Sender::new(0),
             held: watch::Sender::new(false),
+            aged: Mutex::default(),
             gone: AtomicU64::new(0),
         });
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -178,6 +197,17 @@ impl Gate {
     pub fn hold_watches(&self) {
         self.shared.held.send_replace(true);
         self.shared.ends.send_modify(|count| *count += 1);
+    }
+
+    /// Ends every watch, and has the next one of each kind begin so long ago that its history is gone.
+    pub fn age_watches(&self) {
+        *self.shared.aged.lock().unwrap_or_else(PoisonError::into_inner) = Some(HashSet::new());
+        self.shared.ends.send_modify(|count| *count += 1);
+    }
+
+    /// Of how many kinds a watch has begun so since then.
+    pub fn aged(&self) -> usize {
+        self.shared.aged.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map_or(0, HashSet::len)
     }
 
     /// Lets the watches that wait go on, from where they were.

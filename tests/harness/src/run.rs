@@ -352,7 +352,9 @@ mod tests {
     fn another_process_with_the_same_pid_is_left_alone() {
         let folder = crate::root().join("target/runs").join(format!("reused-{}", std::process::id()));
         let run = Run::in_folder(folder.clone()).expect("a run");
-        let mut other = Command::new("sleep").arg("600").process_group(0).spawn().expect("a process");
+        let mut other = Command::new("sleep");
+        let mut other =
+            other.arg("600").process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a process");
         fs::write(folder.join("processes"), format!("{} 1 sleeper\n", other.id())).expect("a list");
         drop(run);
         assert!(!folder.exists());
