@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::future::join_all;
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
 use jiff::Timestamp;
 use kube::api::Api;
 use kube::{Client, Resource};
@@ -26,7 +27,7 @@ use tracing::field::Empty;
 
 use super::flights::{Flights, Void, refuses};
 use super::line::{Seen, seen};
-use super::stored::stored;
+use super::stored::{AGAIN, passing, stored};
 use crate::api::{self, PoolingOverride};
 use crate::cluster::View;
 use crate::cluster::slim::{
@@ -35,6 +36,7 @@ use crate::cluster::slim::{
 };
 use crate::config::CustomKind;
 use crate::observe::Sources;
+use crate::runtime::hedged::hedged;
 
 /// How long reading one thing of the API server may take: well under the webhook's own time-out.
 const READ: Duration = Duration::from_secs(2);
@@ -170,7 +172,7 @@ impl Judge {
                 }
                 Wanted::Read(references) => {
                     for reference in references {
-                        match within("a workload", self.read(&reference)).await {
+                        match within("a workload", || self.read(&reference).boxed()).await {
                             Ok(workload) => drop(facts.live.insert(reference, workload)),
                             Err(fault) => return fault.into(),
                         }
@@ -178,7 +180,7 @@ impl Judge {
                 }
                 Wanted::Confirm(references) => {
                     for reference in references {
-                        match within("an override", self.confirm(&reference)).await {
+                        match within("an override", || self.confirm(&reference).boxed()).await {
                             Ok(glass) => drop(facts.overrides.insert(reference, glass)),
                             Err(fault) => return fault.into(),
                         }
@@ -380,10 +382,10 @@ fn pooling<'a>(request: &'a Request, state: &'a State, key: &Key) -> Option<&'a 
 }
 
 /// Reads one thing of the API server, in time.
-async fn within<T>(what: &str, reading: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Decision> {
-    match tokio::time::timeout(READ, reading).await {
+async fn within<'a, T>(what: &str, reading: impl Fn() -> BoxFuture<'a, Result<T, kube::Error>>) -> Result<T, Decision> {
+    match tokio::time::timeout(READ, hedged(AGAIN, reading, passing)).await {
         Ok(Ok(read)) => Ok(read),
         Ok(Err(error)) => Err(Decision::Fault(format!("cannot read {what}: {error}"))),
-        Err(_) => Err(Decision::Fault(format!("reading {what} took too long"))),
+        Err(_) => Err(Decision::Fault(format!("cannot read {what}: no answer within {} s", READ.as_secs()))),
     }
 }

@@ -16,8 +16,8 @@ use crate::runtime::hedged::hedged;
 
 /// How long reading one may take. It comes on top of what the sources take.
 const READ: Duration = Duration::from_millis(1500);
-/// How soon it is asked for once more.
-const AGAIN: Duration = Duration::from_millis(400);
+/// How soon something is asked for once more.
+pub(super) const AGAIN: Duration = Duration::from_millis(400);
 /// How many are asked for at the same time.
 const AT_ONCE: usize = 32;
 
@@ -50,7 +50,7 @@ pub(super) fn stored(client: &Client, enforcement: Enforcement) -> Option<Stored
 }
 
 /// Whether the next attempt may do better: a connection that broke, an API server that has no time.
-fn passing(error: &kube::Error) -> bool {
+pub(super) fn passing(error: &kube::Error) -> bool {
     match error {
         kube::Error::Api(status) => status.code == 429 || status.code >= 500,
         _ => true,
