@@ -123,7 +123,8 @@ pub struct Webhook {
     /// By which name the API server calls the webhook: a certificate for another one is not taken. Not looked at where absent.
     pub server_name: Option<String>,
     /// How long a watch may be silent before the view is no longer believed. After three quarters of it everything is listed again; the
-    /// API server lets a quiet watch speak each minute, so less than 85s makes that the ordinary pace.
+    /// API server lets a quiet watch speak each minute, so less than 85s makes that the ordinary pace. The webhook asks for shorter
+    /// watches of ServicePoolings, and lists these after a quarter of it.
     #[serde(deserialize_with = "duration::deserialize")]
     #[schemars(with = "String")]
     pub watch_silence: Duration,

@@ -225,14 +225,14 @@ async fn what_is_stored_decides_and_not_what_the_view_has_heard() {
     let api = Api::of(&[&elsewhere()]);
     let router = api.webhook("").await;
     assert_eq!(verdict(&router, Asked::Delete).await.0, 200, "the view is right");
-    assert_eq!(*api.reads.lock().expect("no panic"), 1, "it is read once for a permission");
+    assert!(*api.reads.lock().expect("no panic") > 0, "it is read for a permission");
     for stored in [Stored::Is(here()), Stored::Gone] {
         api.store("one", stored);
         let (code, said) = verdict(&router, Asked::Delete).await;
         assert_eq!((code, said.as_str()), (500, format!("poolguard cannot tell: {UNHEARD}\n").as_str()));
         // A fault would let an eviction pass.
         let (code, said) = verdict(&router, Asked::Evict).await;
-        assert!(code == 429 && said.contains(UNHEARD), "{code} {said}");
+        assert!(code == 429 && said.contains(UNHEARD) && said.contains("try again"), "{code} {said}");
     }
 }
 
@@ -272,9 +272,9 @@ async fn one_that_only_warned_and_is_to_enforce_warns_no_longer() {
     api.store("one", Stored::Is(here()));
     let (code, said) = verdict(&router, Asked::Delete).await;
     assert!(code == 500 && said.contains(UNHEARD), "{code} {said}");
-    // Nobody is in the way of what only warns, as far as anybody knows.
     api.store("one", Stored::Silent);
-    assert_eq!(verdict(&router, Asked::Delete).await.0, 200);
+    let (code, said) = verdict(&router, Asked::Delete).await;
+    assert!(code == 500 && said.contains("cannot read ServicePooling space/one"), "{code} {said}");
 }
 
 #[tokio::test]

@@ -33,7 +33,9 @@ const PAGE: u32 = 500;
 const UNKNOWN: Duration = Duration::from_secs(5);
 /// Connections that are tried for an answer about a kind whose watch fell silent.
 const ATTEMPTS: u32 = 16;
-/// The pause after a failed list or watch.
+/// When the first bookmark of the shortest watch has come.
+const BOOKMARK: Duration = Duration::from_secs(3);
+/// The pause after a failed list or watch, and after one that ended as soon as it began.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// What is known, and how current it is.
@@ -139,11 +141,11 @@ impl View {
         Attention { watching: WatchParams::default(), quiet: self.silence * 3 / 4 }
     }
 
-    /// What is guarded at all must not be missed for long: the API server is asked to end these watches soon, with a bookmark shortly
+    /// What is guarded at all must not be missed for long: the API server is asked to end these watches soon, with a bookmark two seconds
     /// before, so that a dead connection is noticed without a list of everything.
     fn brief(&self) -> Attention {
-        let seconds = u32::try_from((self.silence / 6).as_secs()).unwrap_or(u32::MAX).clamp(1, 60);
-        Attention { watching: WatchParams::default().timeout(seconds), quiet: self.silence / 4 }
+        let seconds = u32::try_from((self.silence / 6).as_secs()).unwrap_or(u32::MAX).clamp(4, 60);
+        Attention { watching: WatchParams::default().timeout(seconds), quiet: (self.silence / 4).max(BOOKMARK) }
     }
 
     /// Watches them.
@@ -190,17 +192,23 @@ impl View {
         K: Viewed + Resource + DeserializeOwned + Clone + Debug,
     {
         let mut version = self.list(of, objects).await?;
+        // A watch that ends tells nothing: the time goes on with the next one.
+        let mut heard = Instant::now();
         loop {
+            let began = Instant::now();
             let events = tokio::time::timeout(self.patience(K::name(of)), objects.watch(&attention.watching, &version));
             let mut events = events.await.map_err(|late| kube::Error::Service(late.into()))??.boxed();
             loop {
-                let event = match tokio::time::timeout(attention.quiet, events.next()).await {
+                let event = match tokio::time::timeout_at((heard + attention.quiet).into(), events.next()).await {
                     Err(_) => {
                         self.rouse(K::name(of), objects).await;
                         return Ok(());
                     }
                     // The API server ends every watch after some minutes.
-                    Ok(None) => break,
+                    Ok(None) => {
+                        tokio::time::sleep(PAUSE.saturating_sub(began.elapsed())).await;
+                        break;
+                    }
                     Ok(Some(event)) => event?,
                 };
                 match event {
@@ -224,6 +232,7 @@ impl View {
                     }
                 }
                 self.hear(K::name(of));
+                heard = Instant::now();
             }
         }
     }

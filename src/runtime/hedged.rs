@@ -35,9 +35,11 @@ pub async fn hedged<'a, T, E>(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use futures::FutureExt;
+    use tokio::sync::Notify;
 
     use super::*;
 
@@ -59,14 +61,15 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_attempt_may_answer_late() {
-        let asked = AtomicU32::new(0);
+        let (asked, second) = (AtomicU32::new(0), Arc::new(Notify::new()));
         let attempt = || {
-            let number = asked.fetch_add(1, Ordering::SeqCst);
+            let (number, second) = (asked.fetch_add(1, Ordering::SeqCst), Arc::clone(&second));
             async move {
                 if number > 0 {
+                    second.notify_one();
                     std::future::pending::<()>().await;
                 }
-                tokio::time::sleep(EVERY * 5).await;
+                second.notified().await;
                 Ok::<_, ()>(number)
             }
             .boxed()

@@ -74,9 +74,20 @@ enum Question {
     New(Box<Pooling>),
 }
 
+impl Question {
+    fn service(&self) -> &Key {
+        match self {
+            Self::Answered(key, ..) => key,
+            Self::New(pooling) => &pooling.key,
+        }
+    }
+}
+
 /// What was found out for one request.
 #[derive(Default)]
 struct Facts {
+    /// A service that was asked about.
+    about: Option<Key>,
     conclusions: BTreeMap<Key, Arc<Conclusion>>,
     /// The version of the `ServicePooling` that each conclusion is about.
     versions: BTreeMap<Key, String>,
@@ -120,22 +131,29 @@ impl Judge {
 
     /// Decides, in time.
     pub(super) async fn judge(&self, request: &Request) -> Judged {
-        let judged = tokio::time::timeout(DEADLINE, self.consider(request)).await;
-        judged.unwrap_or_else(|_| Decision::Fault(format!("it took longer than {} s", DEADLINE.as_secs())).into())
+        let mut facts = Facts::default();
+        if let Ok(judged) = tokio::time::timeout(DEADLINE, self.consider(request, &mut facts)).await {
+            return judged;
+        }
+        let why = format!("it took longer than {} s", DEADLINE.as_secs());
+        match &facts.about {
+            Some(service) => cannot_tell(request, service, why).into(),
+            None => Decision::Fault(why).into(),
+        }
     }
 
-    async fn consider(&self, request: &Request) -> Judged {
+    async fn consider(&self, request: &Request, facts: &mut Facts) -> Judged {
         if let Some(doubts) = self.view.doubts() {
             return Decision::Fault(format!("the view of the cluster is not current: {doubts}")).into();
         }
-        let mut facts = Facts::default();
         for _ in 0..ROUNDS {
-            let wanted = match self.look(request, &mut facts) {
+            let wanted = match self.look(request, facts) {
                 ControlFlow::Break(judged) => return judged,
                 ControlFlow::Continue(wanted) => wanted,
             };
             match wanted {
                 Wanted::Ask(questions) => {
+                    facts.about = questions.first().map(|question| question.service().clone());
                     let asked = questions.into_iter().map(|question| self.conclude(question));
                     let mut void = None;
                     for (key, version, concluded) in join_all(asked).await {
@@ -149,7 +167,7 @@ impl Judge {
                     }
                     // What is known may refuse already.
                     if let Some((key, version, why)) = void {
-                        match self.look(request, &mut facts) {
+                        match self.look(request, facts) {
                             ControlFlow::Break(judged) => return judged,
                             ControlFlow::Continue(_) => match self.catches_up(request, &key, &version, why).await {
                                 Ok(()) => {}
@@ -161,12 +179,11 @@ impl Judge {
                 Wanted::Verify(poolings) => {
                     let verified = join_all(poolings.iter().map(|pooling| self.flights.verify(pooling))).await;
                     for (Pooling { key, version, .. }, verified) in poolings.into_iter().zip(verified) {
-                        if verified == Err(Void::Changed)
-                            && let Err(decision) = self.catches_up(request, &key, &version, Void::Changed).await
+                        if let Err(void) = verified
+                            && let Err(decision) = self.catches_up(request, &key, &version, void).await
                         {
                             return decision.into();
                         }
-                        // Where it cannot be read, it is one that only warned as far as anybody knows.
                         facts.verified.insert(key);
                     }
                 }
@@ -200,7 +217,7 @@ impl Judge {
     /// What can be said without waiting.
     fn look(&self, request: &Request, facts: &mut Facts) -> ControlFlow<Judged, Wanted> {
         let (state, now) = (self.view.read(), Timestamp::now());
-        let Facts { conclusions, versions, verified, live, overrides } = facts;
+        let Facts { conclusions, versions, verified, live, overrides, .. } = facts;
         // A conclusion is about the spec that decides, or about nothing.
         conclusions.retain(|key, _| {
             let same = pooling(request, &state, key).is_some_and(|pooling| versions.get(key) == Some(&pooling.version));
@@ -351,16 +368,19 @@ impl Judge {
     }
 }
 
-/// Nobody can tell about a service. A fault closes every door but that of evictions, where it would be a permission.
+/// Nobody can tell about a service. A fault closes every door but that of evictions, where it would be a permission: there the service is only
+/// asked about where no budget covers the pod.
 fn cannot_tell(request: &Request, service: &Key, why: String) -> Decision {
     if request.door.effect != Effect::EvictPod {
         return Decision::Fault(why);
     }
     Decision::Refuse(Refusal {
-        reason: Reason::EvidenceUnknown,
+        reason: Reason::NoBudget,
         service: service.clone(),
         code: 429,
-        message: plain(&format!("poolguard cannot tell: {why}; try again in a moment")),
+        message: plain(&format!(
+            "poolguard cannot tell: {why}; no disruption budget covers the pod, so try again in a moment"
+        )),
         warnings: Vec::new(),
     })
 }

@@ -15,12 +15,16 @@ use futures::future::{BoxFuture, Shared};
 use jiff::Timestamp;
 use poolguard_policy::evidence::{Conclusion, State, conclude};
 use poolguard_policy::pooling::{Key, Pooling};
+use tokio::sync::Semaphore;
 use tracing::{Instrument, Span};
 
 use crate::observe::{Remembered, Sources, Until};
 
 /// How old an answer may be that a refusal rests on.
 const REUSE: Duration = Duration::from_secs(1);
+
+/// How many that only warn are read at the same time.
+const WARNED: usize = 8;
 
 /// Reads a `ServicePooling` as it is stored now: nothing where there is none, or none that this version understands.
 pub(super) type Stored = Arc<dyn Fn(&Key) -> BoxFuture<'static, Result<Option<Pooling>, String>> + Send + Sync>;
@@ -85,6 +89,8 @@ pub(super) struct Flights {
     sources: Arc<Sources>,
     /// Nothing where nobody wants to know.
     stored: Option<Stored>,
+    /// Room for those that only warn: they keep nobody waiting who is to be guarded.
+    warned: Arc<Semaphore>,
     services: Arc<Services>,
 }
 
@@ -93,6 +99,7 @@ impl Flights {
         Self {
             sources,
             stored,
+            warned: Arc::new(Semaphore::new(WARNED)),
             services: Arc::new(Mutex::new(Kept { services: HashMap::new(), swept: Instant::now() })),
         }
     }
@@ -102,20 +109,27 @@ impl Flights {
         let mut kept = lock(&self.services);
         let service = kept.services.get_mut(&pooling.key).filter(|service| service.version == pooling.version)?;
         let refused = service.reusable()?;
-        let renew = !std::mem::replace(&mut refused.renewed, true);
-        Some((Arc::clone(&refused.conclusion), renew))
+        Some((Arc::clone(&refused.conclusion), !refused.renewed))
     }
 
     /// Asks for a refusal anew, a second after it was asked for the last time.
     pub(super) fn renew(&self, pooling: Pooling, remembered: Remembered) {
-        let began = |service: &Service| service.refused.as_ref().map(|refused| refused.began);
-        let Some(last) = lock(&self.services).services.get(&pooling.key).and_then(began) else { return };
+        let last = {
+            let mut kept = lock(&self.services);
+            let service = kept.services.get_mut(&pooling.key);
+            let Some(refused) = service.and_then(|service| service.refused.as_mut()) else { return };
+            if std::mem::replace(&mut refused.renewed, true) {
+                return;
+            }
+            refused.began
+        };
         let this = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep_until((last + REUSE).into()).await;
             let mut kept = lock(&this.services);
             let Some(service) = kept.services.get_mut(&pooling.key) else { return };
-            if service.version == pooling.version && service.current.is_none() && began(service) == Some(last) {
+            let same = service.refused.as_ref().is_some_and(|refused| refused.began == last);
+            if service.version == pooling.version && service.current.is_none() && same {
                 service.current = Some(this.start(pooling, remembered));
             }
         });
@@ -150,6 +164,8 @@ impl Flights {
     /// # Errors
     /// If it is not, or cannot be read.
     pub(super) async fn verify(&self, pooling: &Pooling) -> Result<(), Void> {
+        // Nobody closes it.
+        let _one = self.warned.acquire().await;
         same(pooling, self.stored.as_ref()).await
     }
 
@@ -177,17 +193,19 @@ impl Flights {
         let began = Instant::now();
         let (sources, services) = (Arc::clone(&self.sources), Arc::clone(&self.services));
         let nothing = Arc::new(conclude(sources.here(), &pooling, &[], Timestamp::now()));
-        let stored = self.stored.clone();
+        let (unknown, stored) = (Arc::clone(&nothing), self.stored.clone());
         let flying = async move {
-            let asked = AssertUnwindSafe(sources.ask(&pooling, &remembered, Until::FirstTraffic)).catch_unwind();
-            let answers = asked.await.unwrap_or_default();
-            let conclusion = Arc::new(conclude(sources.here(), &pooling, &answers, Timestamp::now()));
-            // A refusal does not wait for the API server, and costs it nothing.
-            let landed = if refuses(&conclusion) {
-                Ok(conclusion)
-            } else {
+            let asked = AssertUnwindSafe(async {
+                let answers = sources.ask(&pooling, &remembered, Until::FirstTraffic).await;
+                let conclusion = Arc::new(conclude(sources.here(), &pooling, &answers, Timestamp::now()));
+                // A refusal does not wait for the API server, and costs it nothing.
+                if refuses(&conclusion) {
+                    return Ok(conclusion);
+                }
                 same(&pooling, stored.as_ref()).await.map(|()| conclusion)
-            };
+            });
+            // Whatever panics in there, the flight lands.
+            let landed = asked.catch_unwind().await.unwrap_or(Ok(unknown));
             land(&services, &pooling, began, &landed);
             landed
         };
@@ -343,6 +361,7 @@ mod tests {
         let deadline = began + Duration::from_secs(30);
         let questions = || etcd.questions.load(Ordering::SeqCst);
         assert!(flights.refused(&pooling).is_some_and(|(_, renew)| renew), "the first who uses it has it renewed");
+        flights.renew(pooling.clone(), Remembered::new());
         flights.renew(pooling.clone(), Remembered::new());
         assert!(flights.refused(&pooling).is_some_and(|(_, renew)| !renew), "the second one does not");
         while questions() < 2 {

@@ -1,6 +1,7 @@
 //! The HTTPS endpoint: `/validate`, and `/livez` and `/readyz` beside it.
 //!
-//! A refusal is an answer; a fault of ours is an HTTP 5xx, never a refusal in disguise; a body that is no review is a 4xx.
+//! A refusal is an answer; a fault of ours is an HTTP 5xx, never a refusal in disguise, unless that were a permission (evictions fail
+//! open); a body that is no review is a 4xx.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;

@@ -33,13 +33,16 @@ pub(super) fn stored(client: &Client, enforcement: Enforcement) -> Option<Stored
         let (key, room) = (key.clone(), Arc::clone(&room));
         let objects = Api::<DeserializeGuard<ServicePooling>>::namespaced(client.clone(), &key.namespace);
         async move {
-            // Never closed; without room nobody else is kept from it for longer than a read takes.
-            let _one = room.acquire().await;
             let attempt = || {
                 let (objects, name) = (objects.clone(), key.name.clone());
                 async move { objects.get_opt(&name).await }.boxed()
             };
-            match tokio::time::timeout(READ, hedged(AGAIN, attempt, passing)).await {
+            let reading = async {
+                // Nobody closes it.
+                let _one = room.acquire().await;
+                hedged(AGAIN, attempt, passing).await
+            };
+            match tokio::time::timeout(READ, reading).await {
                 Ok(Ok(found)) => Ok(understood(found)),
                 Ok(Err(error)) => Err(error.to_string()),
                 Err(_) => Err(format!("no answer within {} ms", READ.as_millis())),

@@ -31,6 +31,16 @@ pub struct Gate {
     _runtime: Runtime,
 }
 
+/// Who has to wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Held {
+    Nobody,
+    /// New watches.
+    Watches,
+    /// And lists of `ServicePooling`s.
+    ListsToo,
+}
+
 struct Shared {
     server: String,
     client: reqwest::Client,
@@ -39,8 +49,8 @@ struct Shared {
     left: Mutex<Option<u64>>,
     /// Counts up when every watch is to end.
     ends: watch::Sender<u64>,
-    /// Whether new watches have to wait.
-    held: watch::Sender<bool>,
+    /// Who has to wait.
+    held: watch::Sender<Held>,
     /// Whose next watch is to begin at the beginning of all history; nothing where nobody's is. With those that have done so.
     aged: Mutex<Option<HashSet<String>>>,
     /// Watches whose history was gone.
@@ -52,6 +62,11 @@ fn write(request: &Request) -> Option<String> {
     let query = request.uri().query().unwrap_or_default();
     let writes = request.method() != Method::GET && !query.contains("dryRun=All");
     writes.then(|| format!("{} {}", request.method(), request.uri().path()))
+}
+
+/// The last part of a path: of a list, what is listed.
+fn last_part(request: &Request) -> &str {
+    request.uri().path().rsplit('/').next().unwrap_or_default()
 }
 
 /// A Lease is renewed all the time, whatever happens.
@@ -91,9 +106,10 @@ impl Shared {
             std::future::pending::<()>().await;
         }
         let watches = request.uri().query().is_some_and(|query| query.contains("watch=true"));
-        if watches {
-            let _ = self.held.subscribe().wait_for(|held| !held).await;
-        }
+        // What a watch would tell, a list tells too.
+        let listed = last_part(&request) == "servicepoolings" && request.method() == Method::GET;
+        let waits = |held: &Held| (watches && *held != Held::Nobody) || (listed && *held == Held::ListsToo);
+        let _ = self.held.subscribe().wait_for(|held| !waits(held)).await;
         let (head, body) = request.into_parts();
         let mut ends = self.ends.subscribe();
         ends.mark_unchanged();
@@ -159,7 +175,7 @@ impl Gate {
             writes: Mutex::default(),
             left: Mutex::default(),
             ends: watch::Sender::new(0),
-            held: watch::Sender::new(false),
+            held: watch::Sender::new(Held::Nobody),
             aged: Mutex::default(),
             gone: AtomicU64::new(0),
         });
@@ -195,7 +211,16 @@ impl Gate {
 
     /// Ends every watch in good order; new ones wait until [`Gate::release`].
     pub fn hold_watches(&self) {
-        self.shared.held.send_replace(true);
+        self.hold(Held::Watches);
+    }
+
+    /// The same, and so do lists of `ServicePooling`s.
+    pub fn hold_lists_too(&self) {
+        self.hold(Held::ListsToo);
+    }
+
+    fn hold(&self, held: Held) {
+        self.shared.held.send_replace(held);
         self.shared.ends.send_modify(|count| *count += 1);
     }
 
@@ -212,7 +237,7 @@ impl Gate {
 
     /// Lets the watches that wait go on, from where they were.
     pub fn release(&self) {
-        self.shared.held.send_replace(false);
+        self.shared.held.send_replace(Held::Nobody);
     }
 
     /// How many watches were told that their history is gone.
