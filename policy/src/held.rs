@@ -119,4 +119,14 @@ mod tests {
         assert_eq!(beside(0), ["one"]);
         assert_eq!(beside(7), ["five"]);
     }
+
+    #[test]
+    fn nothing_is_there_before_and_after_something_was() {
+        let mut held = Held::default();
+        assert!(held.is_empty());
+        held.insert(1, "one");
+        assert!(!held.is_empty());
+        held.clear();
+        assert!(held.is_empty() && held.keys().next().is_none());
+    }
 }

@@ -173,4 +173,13 @@ mod tests {
         assert_eq!(all, Selecting::default());
         assert!(all.by_label.is_empty(), "nothing is left of it");
     }
+
+    #[test]
+    fn those_that_are_gathered_are_all_there_and_differ_from_others() {
+        let gathered =
+            |app: &str| -> Selecting<Labels> { [("one".to_owned(), labels(&[("app", app)]))].into_iter().collect() };
+        assert_eq!(found(&gathered("one"), &[("app", "one")]), ["one"]);
+        assert!(gathered("one") == gathered("one") && gathered("one") != gathered("two"));
+        assert_ne!(gathered("one"), Selecting::default());
+    }
 }
