@@ -135,4 +135,13 @@ mod tests {
         }
         assert!(!is_stuck(Mode::ActivePassive, [("codfw", Pooled), ("eqiad", Depooled)]));
     }
+
+    #[test]
+    fn what_dns_kept_while_it_was_stuck_is_held_for_the_longest_ttl_of_that_time() {
+        let at = |second: i64| Timestamp::from_second(second).expect("a time");
+        let stuck = Kept::after(None, true, Some(600), at(0));
+        let still = Kept::after(Some(stuck), true, Some(5), at(10));
+        assert_eq!(Kept::after(Some(still), false, Some(5), at(20)).until, at(620));
+        assert_eq!(Kept::after(None, false, Some(600), at(0)).until, Timestamp::MIN);
+    }
 }

@@ -483,6 +483,8 @@ mod tests {
         let first = "x".repeat(WARNING_LIMIT - " …".len());
         assert_eq!(whole_steps(&format!("{first}\n{long}")), format!("{first} …"));
         assert_eq!(whole_steps(&format!("{first}x\n{long}")).len(), WARNING_LIMIT);
+        let half = "y".repeat(WARNING_LIMIT / 2 - " …".len());
+        assert_eq!(whole_steps(&format!("{half}\n{half}\n{long}")), format!("{half} {half} …"));
     }
 
     fn lines(why: &str) -> Lines {

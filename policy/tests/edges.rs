@@ -148,3 +148,15 @@ fn what_is_told_of_a_source_is_named_as_in_the_code() {
         assert_eq!(state.as_str(), format!("{state:?}"));
     }
 }
+
+#[test]
+fn a_revision_with_another_value_is_of_a_restored_store_and_nothing_remembered_counts() {
+    let other = Memory { record: Record { pooled: true, ..RECORD }, ..memory(0, 1) };
+    let status = Some(memory(5_000, 2));
+    for status in [None, status] {
+        assert_eq!(Memory::after(RECORD, Some(other), status, at(60_000)).since, at(60_000));
+    }
+    // A value that was seen before under another revision is no contradiction: status knows more of this one.
+    let earlier = Memory { record: Record { pooled: true, revision: 6, ..RECORD }, ..memory(0, 1) };
+    assert_eq!(Memory::after(RECORD, Some(earlier), status, at(60_000)).since, at(5_000));
+}

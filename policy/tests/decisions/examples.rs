@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use poolguard_policy::doors::{Door, Effect};
-use poolguard_policy::evidence::{Answer, Says, conclude};
+use poolguard_policy::evidence::{Answer, Says, Why, conclude};
+use poolguard_policy::overriding::{Override, OverrideRef};
 use poolguard_policy::pooling::{Arm, Enforcement, Evidence, Key, Mode, Pooling, Watched};
 use poolguard_policy::request::{Body, Object, Request};
 use poolguard_policy::rules::by_garbage_collector;
+use poolguard_policy::selecting::Selects;
 use poolguard_policy::selector::Selector;
 use poolguard_policy::state::{
     Budget, Kind, Namespace, Owner, Placement, Pod, References, Replacement, Route, Service, State, Workload,
@@ -231,6 +233,77 @@ fn a_pod_that_is_not_known_is_to_be_tried_again() {
          next:      1. kubectl -n one get pod web-9   (is there one?)\n             2. run your command again\n  \
          help:      #sre   emergency: https://runbook.example#override"
     );
+}
+
+#[test]
+fn what_cannot_be_told_is_not_said_for_sure() {
+    let world = world(&Says::Unknown(Why::TimedOut));
+    let evict = request(door(Effect::EvictPod, "pods/eviction"), "web-9", Body::Plain);
+    assert!(refused(&world, &evict).starts_with("The pod is not known yet, and eventgate may serve in eqiad."));
+}
+
+#[test]
+fn an_override_that_was_taken_back_or_made_for_something_else_meanwhile_counts_no_longer() {
+    let mut world = world(&Says::Serving);
+    let glass = Override {
+        name: "glass".to_owned(),
+        service: "eventgate".to_owned(),
+        datacenter: "eqiad".to_owned(),
+        because: "an emergency".to_owned(),
+        requested_by: "alice".to_owned(),
+        since: now(),
+        until: now().checked_add(jiff::SignedDuration::from_hours(1)).expect("a time"),
+        terminating: false,
+    };
+    let namespace = world.state.namespaces.get_mut("one").expect("the namespace");
+    namespace.overrides.insert("glass".to_owned(), glass.clone());
+    let delete = request(door(Effect::RemovePod, "pods"), "web-0", Body::Pod(pod()));
+    assert!(matches!(judge(&world, &delete), Decision::Allow(allowed) if allowed.reason == Reason::Overridden));
+    let going = Override { terminating: true, ..glass.clone() };
+    let other = Override { service: "another".to_owned(), ..glass };
+    for now in [None, Some(going), Some(other)] {
+        let reference = OverrideRef { namespace: "one".to_owned(), name: "glass".to_owned() };
+        world.retaken.insert(reference, now);
+        assert!(refused(&world, &delete).starts_with("eventgate serves live traffic in eqiad"));
+    }
+}
+
+#[test]
+fn a_claim_is_named_by_itself_or_by_what_it_begins_with_and_an_ordinal() {
+    let references = References {
+        claims: ["scratch".to_owned()].into(),
+        claim_prefixes: ["data-web-".to_owned()].into(),
+        ..References::default()
+    };
+    for (name, named) in [
+        ("scratch", true),
+        ("data-web-0", true),
+        ("data-web-12", true),
+        ("data-web-", false),
+        ("data-web-x", false),
+        ("data-web-1x", false),
+        ("log-web-0", false),
+    ] {
+        assert_eq!(references.names_claim(name), named, "{name}");
+    }
+}
+
+#[test]
+fn a_replicaset_of_a_deployment_carries_traffic_by_its_pods_alone() {
+    let mut namespace = Namespace::default();
+    let owner = Owner { kind: "Deployment".to_owned(), name: "web".to_owned() };
+    let set = Workload { controller: Some(owner), ready: 0, ..workload(Kind::ReplicaSet, "web-1") };
+    assert!(!namespace.may_carry(&set), "there is no pod of it");
+    assert!(namespace.may_carry(&Workload { ready: 1, ..set.clone() }));
+    let of_it = Owner { kind: "ReplicaSet".to_owned(), name: "web-1".to_owned() };
+    namespace.put(Pod { controller: Some(of_it.into()), ..pod() });
+    assert!(namespace.may_carry(&set));
+}
+
+#[test]
+fn a_service_lies_under_what_it_selects() {
+    let service = Service { selector: labels([("app", "service")]), ..Service::default() };
+    assert_eq!(service.wanted(), &service.selector);
 }
 
 #[test]
