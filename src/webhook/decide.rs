@@ -68,8 +68,8 @@ enum Wanted {
 
 /// What is to be known of a service.
 enum Question {
-    /// It was asked a moment ago, about the spec of this version, and the answer refuses. With the spec that is to be asked about anew.
-    Answered(Key, String, Arc<Conclusion>, Option<Box<Pooling>>),
+    /// It was asked a moment ago, about the spec of this version, and the answer refuses.
+    Answered(Key, String, Arc<Conclusion>),
     /// It is asked.
     New(Box<Pooling>),
 }
@@ -232,10 +232,7 @@ impl Judge {
                 let question = |key: Key| {
                     let pooling = pooling(request, &state, &key)?;
                     Some(match self.flights.refused(pooling) {
-                        Some((conclusion, renew)) => {
-                            let renewed = renew.then(|| Box::new(pooling.clone()));
-                            Question::Answered(key, pooling.version.clone(), conclusion, renewed)
-                        }
+                        Some(conclusion) => Question::Answered(key, pooling.version.clone(), conclusion),
                         None => Question::New(Box::new(pooling.clone())),
                     })
                 };
@@ -278,11 +275,8 @@ impl Judge {
         let status = resource.as_ref().and_then(|known| known.status.as_ref());
         let span = tracing::info_span!("evidence", service = %key, state = Empty, reused = Empty);
         let mut conclusion = match question {
-            Question::Answered(.., conclusion, renewed) => {
+            Question::Answered(.., conclusion) => {
                 span.record("reused", true);
-                if let Some(pooling) = renewed {
-                    self.flights.renew(*pooling, api::remembered(status));
-                }
                 conclusion
             }
             Question::New(pooling) => {

@@ -2,8 +2,7 @@
 //!
 //! A permission rests only on a question that began after its request arrived, and whose words are those of the `ServicePooling` as it
 //! is stored then. A refusal may join a flight that is under way, or reuse an answer at most one second old, so that a storm of
-//! refused deletes costs each source one question a second. An answer that is reused is asked for anew before it is too old: in a storm,
-//! nobody waits for it.
+//! refused deletes costs each source one question a second.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -55,23 +54,13 @@ struct Flight {
 struct Service {
     version: String,
     current: Option<Flight>,
-    refused: Option<Refused>,
-}
-
-/// A refusal that may be used again.
-struct Refused {
-    /// When it was asked for.
-    began: Instant,
-    landed: Instant,
-    conclusion: Arc<Conclusion>,
-    /// Whether somebody sees to it that it is asked for anew.
-    renewed: bool,
+    refused: Option<(Instant, Arc<Conclusion>)>,
 }
 
 impl Service {
     /// A refusal that is young enough to be used again.
-    fn reusable(&mut self) -> Option<&mut Refused> {
-        self.refused.as_mut().filter(|refused| refused.landed.elapsed() <= REUSE)
+    fn reusable(&self) -> Option<&Arc<Conclusion>> {
+        self.refused.as_ref().filter(|(landed, _)| landed.elapsed() <= REUSE).map(|(_, conclusion)| conclusion)
     }
 }
 
@@ -84,13 +73,12 @@ struct Kept {
 type Services = Mutex<Kept>;
 
 /// All flights.
-#[derive(Clone)]
 pub(super) struct Flights {
     sources: Arc<Sources>,
     /// Nothing where nobody wants to know.
     stored: Option<Stored>,
     /// Room for those that only warn: they keep nobody waiting who is to be guarded.
-    warned: Arc<Semaphore>,
+    warned: Semaphore,
     services: Arc<Services>,
 }
 
@@ -99,40 +87,16 @@ impl Flights {
         Self {
             sources,
             stored,
-            warned: Arc::new(Semaphore::new(WARNED)),
+            warned: Semaphore::new(WARNED),
             services: Arc::new(Mutex::new(Kept { services: HashMap::new(), swept: Instant::now() })),
         }
     }
 
-    /// A refusal about this spec that is young enough to be used again, and whether the caller has to [`Flights::renew`] it.
-    pub(super) fn refused(&self, pooling: &Pooling) -> Option<(Arc<Conclusion>, bool)> {
-        let mut kept = lock(&self.services);
-        let service = kept.services.get_mut(&pooling.key).filter(|service| service.version == pooling.version)?;
-        let refused = service.reusable()?;
-        Some((Arc::clone(&refused.conclusion), !refused.renewed))
-    }
-
-    /// Asks for a refusal anew, a second after it was asked for the last time.
-    pub(super) fn renew(&self, pooling: Pooling, remembered: Remembered) {
-        let last = {
-            let mut kept = lock(&self.services);
-            let service = kept.services.get_mut(&pooling.key);
-            let Some(refused) = service.and_then(|service| service.refused.as_mut()) else { return };
-            if std::mem::replace(&mut refused.renewed, true) {
-                return;
-            }
-            refused.began
-        };
-        let this = self.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep_until((last + REUSE).into()).await;
-            let mut kept = lock(&this.services);
-            let Some(service) = kept.services.get_mut(&pooling.key) else { return };
-            let same = service.refused.as_ref().is_some_and(|refused| refused.began == last);
-            if service.version == pooling.version && service.current.is_none() && same {
-                service.current = Some(this.start(pooling, remembered));
-            }
-        });
+    /// A refusal about this spec that is young enough to be used again.
+    pub(super) fn refused(&self, pooling: &Pooling) -> Option<Arc<Conclusion>> {
+        let kept = lock(&self.services);
+        let service = kept.services.get(&pooling.key).filter(|service| service.version == pooling.version)?;
+        service.reusable().cloned()
     }
 
     /// The conclusion about a service for a request that has just arrived.
@@ -181,8 +145,8 @@ impl Flights {
         if service.version != pooling.version {
             *service = Service { version: pooling.version.clone(), ..Service::default() };
         }
-        if let Some(refused) = service.reusable() {
-            return Joined::Refused(Arc::clone(&refused.conclusion));
+        if let Some(conclusion) = service.reusable() {
+            return Joined::Refused(Arc::clone(conclusion));
         }
         let flight = service.current.get_or_insert_with(|| self.start(pooling.clone(), remembered.clone()));
         Joined::Flying(flight.clone())
@@ -241,8 +205,7 @@ fn land(services: &Services, pooling: &Pooling, began: Instant, landed: &Landed)
     match landed {
         Ok(conclusion) if refuses(conclusion) => {
             service.current = None;
-            let (landed, conclusion) = (Instant::now(), Arc::clone(conclusion));
-            service.refused = Some(Refused { began, landed, conclusion, renewed: false });
+            service.refused = Some((Instant::now(), Arc::clone(conclusion)));
         }
         // A permission is never used again.
         _ => drop(kept.services.remove(&pooling.key)),
@@ -349,36 +312,6 @@ mod tests {
         assert!(states.iter().all(|state| *state == State::Serving));
         assert_eq!(state(&flights, &pooling).await, State::Serving, "and one more, right after");
         assert_eq!(etcd.questions.load(Ordering::SeqCst), 1);
-    }
-
-    #[tokio::test]
-    async fn a_refusal_that_is_used_is_there_anew_before_it_is_too_old_and_one_that_is_not_is_not_asked_for() {
-        let etcd = Etcd::default();
-        etcd.pooled.store(true, Ordering::SeqCst);
-        let (flights, pooling) = flights(&etcd).await;
-        let began = Instant::now();
-        assert_eq!(state(&flights, &pooling).await, State::Serving);
-        let deadline = began + Duration::from_secs(30);
-        let questions = || etcd.questions.load(Ordering::SeqCst);
-        assert!(flights.refused(&pooling).is_some_and(|(_, renew)| renew), "the first who uses it has it renewed");
-        flights.renew(pooling.clone(), Remembered::new());
-        flights.renew(pooling.clone(), Remembered::new());
-        assert!(flights.refused(&pooling).is_some_and(|(_, renew)| !renew), "the second one does not");
-        while questions() < 2 {
-            assert!(Instant::now() < deadline, "it is not asked for anew");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        assert!(began.elapsed() >= REUSE, "a second question within {:?}", began.elapsed());
-        while !flights.refused(&pooling).is_some_and(|(_, renew)| renew) {
-            assert!(Instant::now() < deadline, "the new one does not land");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        // Nobody sees to this one.
-        while flights.refused(&pooling).is_some() {
-            assert!(Instant::now() < deadline, "a refusal is used for ever");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        assert_eq!(questions(), 2);
     }
 
     #[tokio::test]
