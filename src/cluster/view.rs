@@ -31,8 +31,8 @@ use crate::runtime::{Health, Shutdown};
 const PAGE: u32 = 500;
 /// How soon a kind that the API server does not know is looked for again: well before the view is doubted for silence.
 const UNKNOWN: Duration = Duration::from_secs(5);
-/// Connections that are tried for an answer about a kind whose watch fell silent.
-const ATTEMPTS: u32 = 16;
+/// Connections that are tried for an answer about a kind whose watch fell silent: few, since the API server may just be slow.
+const ATTEMPTS: u32 = 4;
 /// When the first bookmark of the shortest watch has come.
 const BOOKMARK: Duration = Duration::from_secs(3);
 /// The pause after a failed list or watch, and after one that ended as soon as it began.
