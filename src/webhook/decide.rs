@@ -120,7 +120,7 @@ impl Judge {
         custom: Vec<CustomKind>,
         client: Client,
     ) -> Self {
-        let flights = Flights::new(sources, stored(&client, settings.enforcement));
+        let flights = Flights::new(sources, stored(&client, settings.enforcement), &settings.canary_namespace);
         Self { view, flights, settings, custom, client }
     }
 

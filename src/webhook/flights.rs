@@ -77,16 +77,19 @@ pub(super) struct Flights {
     sources: Arc<Sources>,
     /// Nothing where nobody wants to know.
     stored: Option<Stored>,
+    /// The canary's namespace: what is meant in earnest there is nobody's service, and goes also when our own rights have gone.
+    canary: String,
     /// Room for those that only warn: they keep nobody waiting who is to be guarded.
     warned: Semaphore,
     services: Arc<Services>,
 }
 
 impl Flights {
-    pub(super) fn new(sources: Arc<Sources>, stored: Option<Stored>) -> Self {
+    pub(super) fn new(sources: Arc<Sources>, stored: Option<Stored>, canary: &str) -> Self {
         Self {
             sources,
             stored,
+            canary: canary.to_owned(),
             warned: Semaphore::new(WARNED),
             services: Arc::new(Mutex::new(Kept { services: HashMap::new(), swept: Instant::now() })),
         }
@@ -130,7 +133,12 @@ impl Flights {
     pub(super) async fn verify(&self, pooling: &Pooling) -> Result<(), Void> {
         // Nobody closes it.
         let _one = self.warned.acquire().await;
-        same(pooling, self.stored.as_ref()).await
+        same(pooling, self.reads(pooling)).await
+    }
+
+    /// How the `ServicePooling` is read, where anybody wants to know.
+    fn reads(&self, pooling: &Pooling) -> Option<&Stored> {
+        self.stored.as_ref().filter(|_| pooling.key.namespace != self.canary)
     }
 
     fn join(&self, pooling: &Pooling, remembered: &Remembered) -> Joined {
@@ -157,7 +165,7 @@ impl Flights {
         let began = Instant::now();
         let (sources, services) = (Arc::clone(&self.sources), Arc::clone(&self.services));
         let nothing = Arc::new(conclude(sources.here(), &pooling, &[], Timestamp::now()));
-        let (unknown, stored) = (Arc::clone(&nothing), self.stored.clone());
+        let (unknown, stored) = (Arc::clone(&nothing), self.reads(&pooling).cloned());
         let flying = async move {
             let asked = AssertUnwindSafe(async {
                 let answers = sources.ask(&pooling, &remembered, Until::FirstTraffic).await;
@@ -295,7 +303,7 @@ mod tests {
         let config = Config::parse(&text, Overrides::default()).expect("a configuration");
         let sources = Sources::new(&config, &prometheus::Registry::new()).expect("sources");
         let pooling = spec("pilot", "u/1");
-        (Arc::new(Flights::new(sources, Some(stored))), pooling)
+        (Arc::new(Flights::new(sources, Some(stored), "poolguard-canary")), pooling)
     }
 
     async fn state(flights: &Flights, pooling: &Pooling) -> State {
