@@ -15,22 +15,12 @@ use crate::panics;
 /// # Errors
 /// If it does not succeed.
 pub fn run(arguments: &[&str]) -> Result<()> {
-    run_with(&[], arguments)
-}
-
-/// The same, with variables of its own.
-///
-/// # Errors
-/// If it does not succeed.
-pub fn run_with(variables: &[(&str, &str)], arguments: &[&str]) -> Result<()> {
-    let mut command = cargo();
-    command.envs(variables.iter().copied()).args(arguments);
-    let status = command.status().context("cannot start cargo")?;
+    let status = cargo().args(arguments).status().context("cannot start cargo")?;
     ensure!(status.success(), "`cargo {}` ended with {status}", arguments.join(" "));
     Ok(())
 }
 
-/// The same, and what went wrong in tests is part of the error: in an hour of output nobody finds it again.
+/// The same with variables of its own, and what went wrong in tests is part of the error: in an hour of output nobody finds it again.
 ///
 /// # Errors
 /// If it does not succeed.
