@@ -105,12 +105,14 @@ impl Door {
         record: bool,
     ) -> Option<&'static Self> {
         DOORS.iter().chain(further).find(|door| {
-            let (name, sub) = door.resource.split_once('/').unwrap_or((door.resource, ""));
-            door.group == group
-                && name == resource
-                && sub == subresource
-                && door.operation.as_str() == operation
+            // What leaves the fewest comes first.
+            door.operation.as_str() == operation
+                && door.group == group
                 && (door.effect == Effect::RemoveRelease) == record
+                && {
+                    let (name, sub) = door.resource.split_once('/').unwrap_or((door.resource, ""));
+                    name == resource && sub == subresource
+                }
         })
     }
 

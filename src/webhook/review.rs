@@ -22,6 +22,9 @@ use crate::cluster::slim::{
 /// A review that cannot be answered: an HTTP 400.
 #[derive(Debug, Error)]
 pub enum Error {
+    /// Not text.
+    #[error("the body is not UTF-8: {0}")]
+    Text(#[source] std::str::Utf8Error),
     /// Not JSON, or not of the right shape.
     #[error("the body is not an AdmissionReview: {0}")]
     Json(#[source] serde_json::Error),
@@ -112,7 +115,9 @@ pub struct Decoded<'a> {
 /// # Errors
 /// Where it is not a review that can be answered.
 pub fn decode<'a>(body: &'a [u8], further: &'static [Door]) -> Result<Decoded<'a>, Error> {
-    let review: Review<'a> = serde_json::from_slice(body).map_err(Error::Json)?;
+    // Once for all of it, and not for each string.
+    let json = std::str::from_utf8(body).map_err(Error::Text)?;
+    let review: Review<'a> = serde_json::from_str(json).map_err(Error::Json)?;
     let ours =
         text(&review.kind) == Some("AdmissionReview") && text(&review.api_version) == Some("admission.k8s.io/v1");
     let asked = review.request.filter(|asked| ours && !asked.uid.is_empty()).ok_or(Error::Kind)?;

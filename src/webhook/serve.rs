@@ -48,13 +48,12 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// kernel's own limit is no more than that.
 const BACKLOG: u32 = 4096;
 
-#[derive(Clone)]
 struct Shared {
-    judge: Arc<Judge>,
+    judge: Judge,
     /// The doors of the configuration.
     further: &'static [Door],
     metrics: Metrics,
-    events: Arc<Events>,
+    events: Events,
     /// From then on, every answer is the last one of its connection.
     farewell: Shutdown,
 }
@@ -68,8 +67,10 @@ pub(super) fn router(
     farewell: Shutdown,
 ) -> Router {
     let events = Events::start(env.client.clone());
-    let shared = Shared { judge: Arc::new(judge), further, metrics, events: Arc::new(events), farewell };
-    Router::new().route("/validate", post(validate).with_state(shared)).merge(admin::health_router(env.health.clone()))
+    let shared = Shared { judge, further, metrics, events, farewell };
+    Router::new()
+        .route("/validate", post(validate).with_state(Arc::new(shared)))
+        .merge(admin::health_router(env.health.clone()))
 }
 
 /// Serves until `end` and what is under way then has been answered.
@@ -121,7 +122,7 @@ fn last(mut response: Response) -> Response {
 }
 
 /// Answers a review.
-async fn validate(State(shared): State<Shared>, request: http::Request<Body>) -> Response {
+async fn validate(State(shared): State<Arc<Shared>>, request: http::Request<Body>) -> Response {
     let (head, body) = request.into_parts();
     let response = match whole(body).await {
         Ok(body) => review(&shared, &head.headers, &body).await,
