@@ -10,7 +10,7 @@ mod pooling_override;
 #[allow(clippy::duplicated_attributes, reason = "each printer column has a type and a path of its own")]
 mod service_pooling;
 
-pub use convert::{ConvertError, pooling, pooling_override, remembered, selector, unknown_since};
+pub use convert::{ConvertError, pooling, pooling_override, remembered, selector, unknown_since, what_remembers};
 pub use pooling_override::*;
 pub use service_pooling::*;
 

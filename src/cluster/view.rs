@@ -20,7 +20,7 @@ use super::slim::{
     SlimCustom, SlimPod, WatchedBudget, WatchedCustom, WatchedDaemonSet, WatchedDeployment, WatchedNamespace,
     WatchedNode, WatchedPod, WatchedReplicaSet, WatchedReplicationController, WatchedService, WatchedStatefulSet,
 };
-use crate::api::{self, PROTECTED_LABEL, PoolingOverride, ServicePooling};
+use crate::api::{self, PROTECTED_LABEL, PoolingOverride, ServicePooling, ServicePoolingStatus};
 use crate::config::CustomKind;
 use crate::runtime::hedged::hedged;
 use crate::runtime::news::News;
@@ -42,11 +42,14 @@ const PAUSE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) struct View {
     state: RwLock<State>,
-    /// Each `ServicePooling` that decodes, whole.
+    /// Each `ServicePooling` that decodes, whole, where status is made of it.
     resources: RwLock<BTreeMap<Key, Arc<ServicePooling>>>,
+    /// What a verdict may need of the status of each, which is little, and of most services nothing.
+    statuses: RwLock<BTreeMap<Key, Arc<ServicePoolingStatus>>>,
     /// When each kind was last heard of; nothing before its first list is complete.
     heard: Mutex<HashMap<&'static str, Option<Instant>>>,
     silence: Duration,
+    kinds: Kinds,
     news: News<Place>,
 }
 
@@ -95,21 +98,23 @@ pub(crate) enum Place {
 }
 
 impl View {
-    pub(crate) fn new(silence: Duration) -> Arc<Self> {
+    pub(crate) fn new(kinds: Kinds, silence: Duration) -> Arc<Self> {
         Arc::new(Self {
             state: RwLock::default(),
             resources: RwLock::default(),
+            statuses: RwLock::default(),
             heard: Mutex::default(),
             silence,
+            kinds,
             news: News::default(),
         })
     }
 
     /// Starts the watches.
-    pub(crate) fn follow(self: &Arc<Self>, kinds: Kinds, custom: &[CustomKind], client: &Client, shutdown: &Shutdown) {
+    pub(crate) fn follow(self: &Arc<Self>, custom: &[CustomKind], client: &Client, shutdown: &Shutdown) {
         self.watch::<WatchedNamespace, _>(client, shutdown);
         let poolings = Api::<DeserializeGuard<ServicePooling>>::all(client.clone());
-        self.watch_these((), poolings, if kinds == Kinds::All { self.brief() } else { self.usual() }, shutdown);
+        self.watch_these((), poolings, if self.kinds == Kinds::All { self.brief() } else { self.usual() }, shutdown);
         self.watch::<DeserializeGuard<PoolingOverride>, _>(client, shutdown);
         self.watch::<WatchedDeployment, _>(client, shutdown);
         self.watch::<WatchedStatefulSet, _>(client, shutdown);
@@ -120,7 +125,7 @@ impl View {
             let objects = Api::<WatchedCustom>::all_with(client.clone(), &kind.api_resource());
             self.watch_these(CustomName { resource: kind.resource, kind: kind.kind }, objects, self.usual(), shutdown);
         }
-        if kinds == Kinds::All {
+        if self.kinds == Kinds::All {
             self.watch::<WatchedPod, _>(client, shutdown);
             self.watch::<WatchedReplicaSet, _>(client, shutdown);
             self.watch::<WatchedService, _>(client, shutdown);
@@ -286,7 +291,36 @@ impl View {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A `ServicePooling` that decodes.
+    /// What the status of a `ServicePooling` remembers, where that is anything and pods are watched.
+    pub(crate) fn status(&self, key: &Key) -> Option<Arc<ServicePoolingStatus>> {
+        self.statuses.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    /// Keeps what is needed of one, in place of what was.
+    fn keep(&self, key: &Key, resource: Option<ServicePooling>) {
+        match self.kinds {
+            Kinds::ForStatus => {
+                let mut resources = self.resources.write().unwrap_or_else(PoisonError::into_inner);
+                match resource {
+                    Some(mut resource) => {
+                        // Who wrote which field is more than all the rest, and nobody asks.
+                        resource.metadata.managed_fields = None;
+                        resources.insert(key.clone(), Arc::new(resource));
+                    }
+                    None => drop(resources.remove(key)),
+                }
+            }
+            Kinds::All => {
+                let mut statuses = self.statuses.write().unwrap_or_else(PoisonError::into_inner);
+                match resource.and_then(|resource| api::what_remembers(resource.status?)) {
+                    Some(status) => drop(statuses.insert(key.clone(), Arc::new(status))),
+                    None => drop(statuses.remove(key)),
+                }
+            }
+        }
+    }
+
+    /// A `ServicePooling` that decodes, where status is made of it.
     pub(crate) fn resource(&self, key: &Key) -> Option<Arc<ServicePooling>> {
         self.resources.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
@@ -549,27 +583,21 @@ impl Viewed for DeserializeGuard<ServicePooling> {
 
     fn put(self, (): (), view: &View, state: &mut State) {
         let key = Key { namespace: self.namespace().unwrap_or_default(), name: self.name_any() };
-        let mut resources = view.resources.write().unwrap_or_else(PoisonError::into_inner);
-        resources.remove(&key);
-        let watched = match self.0 {
-            Ok(mut resource) => match api::pooling(&resource) {
-                Ok(pooling) => {
-                    // Who wrote which field is more than all the rest, and nobody asks.
-                    resource.metadata.managed_fields = None;
-                    resources.insert(key.clone(), Arc::new(resource));
-                    Watched::Known(pooling)
-                }
-                Err(error) => Watched::Undecodable { key: key.clone(), error: error.to_string() },
-            },
-            Err(invalid) => Watched::Undecodable { key: key.clone(), error: invalid.error },
+        let decoded = self.0.map_err(|invalid| invalid.error).and_then(|resource| {
+            let pooling = api::pooling(&resource).map_err(|error| error.to_string())?;
+            Ok((pooling, resource))
+        });
+        let (watched, resource) = match decoded {
+            Ok((pooling, resource)) => (Watched::Known(pooling), Some(resource)),
+            Err(error) => (Watched::Undecodable { key: key.clone(), error }, None),
         };
-        drop(resources);
+        view.keep(&key, resource);
         entry(state, &key.namespace).poolings.insert(key.name, watched);
     }
 
     fn remove((): (), view: &View, state: &mut State, namespace: &str, name: &str) {
         let key = Key { namespace: namespace.to_owned(), name: name.to_owned() };
-        view.resources.write().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        view.keep(&key, None);
         entry(state, namespace).poolings.remove(name);
     }
 

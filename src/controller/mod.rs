@@ -86,8 +86,8 @@ pub fn metrics() -> Result<Collectors, prometheus::Error> {
 pub async fn run(env: Environment, config: Arc<Config>, sources: Arc<Sources>) -> Result<(), Error> {
     let metrics = Metrics::register(&env.registry).map_err(Error::Metrics)?;
     let following = sources.follow(&env.shutdown);
-    let view = View::new(config.webhook.watch_silence);
-    view.follow(Kinds::ForStatus, &config.custom_kinds, &env.client, &env.shutdown);
+    let view = View::new(Kinds::ForStatus, config.webhook.watch_silence);
+    view.follow(&config.custom_kinds, &env.client, &env.shutdown);
     essential("view", &env.shutdown, Arc::clone(&view).report(env.health.clone(), env.shutdown.clone()));
     let name = config.controller.lease_name.clone();
     let failed = |error| Error::Lease(name.clone(), error);

@@ -271,8 +271,8 @@ impl Judge {
             Question::Answered(key, version, ..) => (key.clone(), version.clone()),
             Question::New(pooling) => (pooling.key.clone(), pooling.version.clone()),
         };
-        let resource = self.view.resource(&key);
-        let status = resource.as_ref().and_then(|known| known.status.as_ref());
+        let status = self.view.status(&key);
+        let status = status.as_deref();
         let span = tracing::info_span!("evidence", service = %key, state = Empty, reused = Empty);
         let mut conclusion = match question {
             Question::Answered(.., conclusion) => {

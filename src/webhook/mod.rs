@@ -85,8 +85,8 @@ fn routes(
     sources: Arc<Sources>,
     farewell: Shutdown,
 ) -> Result<axum::Router, Error> {
-    let view = View::new(config.webhook.watch_silence);
-    view.follow(Kinds::All, &config.custom_kinds, &env.client, &env.shutdown);
+    let view = View::new(Kinds::All, config.webhook.watch_silence);
+    view.follow(&config.custom_kinds, &env.client, &env.shutdown);
     essential("view", &env.shutdown, Arc::clone(&view).report(env.health.clone(), env.shutdown.clone()));
     let metrics = metrics::Metrics::register(&env.registry).map_err(Error::Metrics)?;
     let following = sources.follow(&env.shutdown);

@@ -53,8 +53,10 @@ pub fn poolings(services: Services, here: &str, other: &str) -> Vec<Stored> {
             let word = |serving| if serving { "Serving" } else { "NotServing" };
             let state = |datacenter: &str| word((datacenter == here) == services.pooled(index));
             let of = |datacenter: &str| {
-                let evidence = json!([{"name": "discovery", "says": state(datacenter)}]);
-                json!({"name": datacenter, "state": state(datacenter), "evidence": evidence})
+                let evidence = json!({
+                    "name": "discovery", "says": state(datacenter), "revision": index + 1, "since": "2026-01-02T03:04:05Z",
+                });
+                json!({"name": datacenter, "state": state(datacenter), "evidence": [evidence]})
             };
             let object = json!({
                 "apiVersion": "poolguard.dev/v1alpha1", "kind": "ServicePooling",
