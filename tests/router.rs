@@ -62,6 +62,15 @@ async fn a_body_that_is_no_review_is_a_4xx_and_the_process_goes_on() {
         ("without a uid", review("pods", "{}").replace(r#""uid":"7","#, "").into_bytes(), StatusCode::BAD_REQUEST),
         ("deeply nested", deep.clone().into_bytes(), StatusCode::BAD_REQUEST),
         ("not UTF-8", vec![0xff, 0xfe, b'{'], StatusCode::BAD_REQUEST),
+        (
+            "not UTF-8 where nobody looks",
+            review("pods", "{}")
+                .replacen('{', "{\"extra\":\"?\",", 1)
+                .bytes()
+                .map(|byte| if byte == b'?' { 0xff } else { byte })
+                .collect(),
+            StatusCode::BAD_REQUEST,
+        ),
         ("truncated", review("pods", "{}").as_bytes()[..80].to_vec(), StatusCode::BAD_REQUEST),
         (
             "with an object of wrong types",

@@ -105,10 +105,10 @@ impl Door {
         record: bool,
     ) -> Option<&'static Self> {
         DOORS.iter().chain(further).find(|door| {
-            // What leaves the fewest comes first.
-            door.operation.as_str() == operation
+            // The dearest comes last.
+            (door.effect == Effect::RemoveRelease) == record
+                && door.operation.as_str() == operation
                 && door.group == group
-                && (door.effect == Effect::RemoveRelease) == record
                 && {
                     let (name, sub) = door.resource.split_once('/').unwrap_or((door.resource, ""));
                     name == resource && sub == subresource

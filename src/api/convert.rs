@@ -188,22 +188,6 @@ pub fn remembered(status: Option<&ServicePoolingStatus>) -> BTreeMap<(String, St
     entries.collect()
 }
 
-/// Of a status, only what [`remembered`] and [`unknown_since`] look at, where that is anything: thousands of them are kept.
-pub fn what_remembers(status: ServicePoolingStatus) -> Option<ServicePoolingStatus> {
-    let ServicePoolingStatus { mut datacenters, mut conditions, .. } = status;
-    for datacenter in &mut datacenters {
-        datacenter.evidence.retain(|evidence| evidence.since.is_some() && evidence.revision.is_some());
-        datacenter.evidence.iter_mut().for_each(|evidence| evidence.detail = None);
-        datacenter.evidence.shrink_to_fit();
-    }
-    datacenters.retain(|datacenter| !datacenter.evidence.is_empty());
-    datacenters.shrink_to_fit();
-    conditions.retain(|condition| condition.type_ == SERVING && condition.status == "Unknown");
-    conditions.shrink_to_fit();
-    let anything = !(datacenters.is_empty() && conditions.is_empty());
-    anything.then(|| ServicePoolingStatus { datacenters, conditions, ..ServicePoolingStatus::default() })
-}
-
 /// Since when a status has said that nothing can be told about this datacenter.
 pub fn unknown_since(status: Option<&ServicePoolingStatus>) -> Option<Timestamp> {
     let mut conditions = status?.conditions.iter();
@@ -213,8 +197,6 @@ pub fn unknown_since(status: Option<&ServicePoolingStatus>) -> Option<Timestamp>
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
 
     #[test]
@@ -225,41 +207,5 @@ mod tests {
         for text in ["", "0s", "24h1s", "25h", "1d", "-1h", "1m1h", "h", "1h1h", "1.5h", "999999s", "30"] {
             assert_eq!(duration(text), None, "{text}");
         }
-    }
-
-    #[test]
-    fn what_is_kept_of_a_status_remembers_as_much_as_the_whole_and_nothing_is_kept_of_one_that_remembers_nothing() {
-        let time = "2026-01-02T03:04:05Z";
-        let condition = |kind: &str, status: &str| {
-            json!({
-                "type": kind, "status": status, "reason": "Reason", "message": "a message", "observedGeneration": 1,
-                "lastTransitionTime": time,
-            })
-        };
-        let polled = json!({"name": "dns", "says": "Serving", "detail": "192.0.2.1"});
-        let read =
-            json!({"name": "discovery", "says": "NotServing", "revision": 7, "since": time, "notServingAfter": time});
-        let unread = json!({"name": "discovery", "says": "Unknown", "since": time});
-        let status = |evidence: Value, conditions: Value| -> ServicePoolingStatus {
-            let here = json!({"name": "eqiad", "state": "NotServing", "evidence": evidence});
-            let other = json!({"name": "codfw", "state": "Serving", "evidence": [polled]});
-            let whole = json!({"summary": "a summary", "datacenters": [here, other], "conditions": conditions});
-            serde_json::from_value(whole).expect("a status")
-        };
-        let told = json!([condition("Ready", "Unknown"), condition("Serving", "True")]);
-        let untold = json!([condition("Ready", "Unknown"), condition("Serving", "Unknown")]);
-        for whole in [
-            status(json!([polled, read]), told.clone()),
-            status(json!([unread]), untold.clone()),
-            status(json!([polled, read]), untold),
-        ] {
-            let kept = what_remembers(whole.clone()).expect("it remembers something");
-            assert_eq!(remembered(Some(&kept)), remembered(Some(&whole)));
-            assert_eq!(unknown_since(Some(&kept)), unknown_since(Some(&whole)));
-            assert!(remembered(Some(&kept)).len() + usize::from(unknown_since(Some(&kept)).is_some()) > 0);
-            assert!(kept.summary.is_none() && kept.datacenters.len() <= 1 && kept.conditions.len() <= 1, "{kept:?}");
-        }
-        assert_eq!(what_remembers(status(json!([polled, unread]), told)), None);
-        assert_eq!(what_remembers(ServicePoolingStatus::default()), None);
     }
 }

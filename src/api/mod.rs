@@ -7,11 +7,13 @@ pub mod conditions;
 mod convert;
 #[allow(clippy::duplicated_attributes, reason = "each printer column has a type and a path of its own")]
 mod pooling_override;
+mod recalled;
 #[allow(clippy::duplicated_attributes, reason = "each printer column has a type and a path of its own")]
 mod service_pooling;
 
-pub use convert::{ConvertError, pooling, pooling_override, remembered, selector, unknown_since, what_remembers};
+pub use convert::{ConvertError, pooling, pooling_override, remembered, selector, unknown_since};
 pub use pooling_override::*;
+pub use recalled::Recalled;
 pub use service_pooling::*;
 
 /// The label that the controller puts on namespaces which the webhooks guard.

@@ -20,7 +20,7 @@ use super::slim::{
     SlimCustom, SlimPod, WatchedBudget, WatchedCustom, WatchedDaemonSet, WatchedDeployment, WatchedNamespace,
     WatchedNode, WatchedPod, WatchedReplicaSet, WatchedReplicationController, WatchedService, WatchedStatefulSet,
 };
-use crate::api::{self, PROTECTED_LABEL, PoolingOverride, ServicePooling, ServicePoolingStatus};
+use crate::api::{self, PROTECTED_LABEL, PoolingOverride, Recalled, ServicePooling};
 use crate::config::CustomKind;
 use crate::runtime::hedged::hedged;
 use crate::runtime::news::News;
@@ -44,8 +44,8 @@ pub(crate) struct View {
     state: RwLock<State>,
     /// Each `ServicePooling` that decodes, whole, where status is made of it.
     resources: RwLock<BTreeMap<Key, Arc<ServicePooling>>>,
-    /// What a verdict may need of the status of each, which is little, and of most services nothing.
-    statuses: RwLock<BTreeMap<Key, Arc<ServicePoolingStatus>>>,
+    /// What a verdict may need of the status of each, where verdicts are made: little, and nothing of one without conftool.
+    recalled: RwLock<BTreeMap<Key, Arc<Recalled>>>,
     /// When each kind was last heard of; nothing before its first list is complete.
     heard: Mutex<HashMap<&'static str, Option<Instant>>>,
     silence: Duration,
@@ -102,7 +102,7 @@ impl View {
         Arc::new(Self {
             state: RwLock::default(),
             resources: RwLock::default(),
-            statuses: RwLock::default(),
+            recalled: RwLock::default(),
             heard: Mutex::default(),
             silence,
             kinds,
@@ -291,9 +291,9 @@ impl View {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the status of a `ServicePooling` remembers, where that is anything and pods are watched.
-    pub(crate) fn status(&self, key: &Key) -> Option<Arc<ServicePoolingStatus>> {
-        self.statuses.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    /// What the status of a `ServicePooling` remembers, where verdicts are made: with [`Kinds::All`].
+    pub(crate) fn recalled(&self, key: &Key) -> Option<Arc<Recalled>> {
+        self.recalled.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
     /// Keeps what is needed of one, in place of what was.
@@ -311,16 +311,17 @@ impl View {
                 }
             }
             Kinds::All => {
-                let mut statuses = self.statuses.write().unwrap_or_else(PoisonError::into_inner);
-                match resource.and_then(|resource| api::what_remembers(resource.status?)) {
-                    Some(status) => drop(statuses.insert(key.clone(), Arc::new(status))),
-                    None => drop(statuses.remove(key)),
+                let recalled = resource.and_then(|resource| Recalled::of(&resource.status?));
+                let mut all = self.recalled.write().unwrap_or_else(PoisonError::into_inner);
+                match recalled {
+                    Some(recalled) => drop(all.insert(key.clone(), Arc::new(recalled))),
+                    None => drop(all.remove(key)),
                 }
             }
         }
     }
 
-    /// A `ServicePooling` that decodes, where status is made of it.
+    /// A `ServicePooling` that decodes, where status is made of it: with [`Kinds::ForStatus`].
     pub(crate) fn resource(&self, key: &Key) -> Option<Arc<ServicePooling>> {
         self.resources.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
@@ -629,5 +630,48 @@ impl Viewed for DeserializeGuard<PoolingOverride> {
 
     fn known((): (), state: &State) -> Vec<(String, String)> {
         names(state, |known| known.overrides.keys())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn resource(spec: Value, status: Value) -> DeserializeGuard<ServicePooling> {
+        let metadata = json!({"name": "pilot", "namespace": "space", "uid": "u", "generation": 1});
+        let object = json!({
+            "apiVersion": "poolguard.dev/v1alpha1", "kind": "ServicePooling", "metadata": metadata, "spec": spec,
+            "status": status,
+        });
+        serde_json::from_value(object).expect("a resource, decoded or not")
+    }
+
+    #[test]
+    fn what_a_status_remembers_is_kept_where_verdicts_are_made_and_goes_with_it_while_status_needs_the_whole() {
+        let key = Key { namespace: "space".to_owned(), name: "pilot".to_owned() };
+        let spec = json!({
+            "selector": {"matchLabels": {"app": "pilot"}}, "mode": "ActivePassive", "datacenters": [{"name": "eqiad"}],
+            "evidence": [{"name": "discovery", "conftool": {"record": "pilot"}}],
+        });
+        let evidence = json!({"name": "discovery", "says": "Serving", "revision": 7, "since": "2026-01-02T03:04:05Z"});
+        let remembers = json!({"datacenters": [{"name": "eqiad", "state": "Serving", "evidence": [evidence]}]});
+        for (kinds, recalls) in [(Kinds::All, true), (Kinds::ForStatus, false)] {
+            let view = View::new(kinds, Duration::from_secs(90));
+            let known = || (view.recalled(&key).is_some(), view.resource(&key).is_some());
+            let put = |spec: &Value, status: &Value| {
+                resource(spec.clone(), status.clone()).put((), &view, &mut view.write());
+                known()
+            };
+            assert_eq!(known(), (false, false));
+            assert_eq!(put(&spec, &remembers), (recalls, !recalls), "{kinds:?}");
+            assert_eq!(put(&spec, &json!({})), (false, !recalls), "{kinds:?}: it remembers nothing any more");
+            put(&spec, &remembers);
+            assert_eq!(put(&json!({"mode": 1}), &remembers), (false, false), "{kinds:?}: it does not decode");
+            put(&spec, &remembers);
+            DeserializeGuard::<ServicePooling>::remove((), &view, &mut view.write(), "space", "pilot");
+            assert_eq!(known(), (false, false), "{kinds:?}: it is gone");
+        }
     }
 }

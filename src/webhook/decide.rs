@@ -271,8 +271,7 @@ impl Judge {
             Question::Answered(key, version, ..) => (key.clone(), version.clone()),
             Question::New(pooling) => (pooling.key.clone(), pooling.version.clone()),
         };
-        let status = self.view.status(&key);
-        let status = status.as_deref();
+        let recalled = self.view.recalled(&key);
         let span = tracing::info_span!("evidence", service = %key, state = Empty, reused = Empty);
         let mut conclusion = match question {
             Question::Answered(.., conclusion) => {
@@ -280,7 +279,7 @@ impl Judge {
                 conclusion
             }
             Question::New(pooling) => {
-                let remembered = api::remembered(status);
+                let remembered = recalled.as_ref().map(|recalled| recalled.remembered()).unwrap_or_default();
                 match self.flights.conclude(&pooling, &remembered).instrument(span.clone()).await {
                     Ok(conclusion) => conclusion,
                     Err(void) => return (key, version, Err(void)),
@@ -290,7 +289,7 @@ impl Judge {
         span.record("state", conclusion.here().state.as_str());
         let untold = |answer: &Answer| matches!(answer.says, Says::Unknown(_)) && answer.since.is_none();
         if conclusion.here().answers.iter().any(untold)
-            && let Some(since) = api::unknown_since(status)
+            && let Some(since) = recalled.and_then(|recalled| recalled.unknown_since())
         {
             let datacenters = &mut Arc::make_mut(&mut conclusion).datacenters;
             let here = datacenters.iter_mut().filter(|datacenter| datacenter.name == self.settings.here);

@@ -5,7 +5,6 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts};
 use crate::runtime::metrics::{self, Collectors};
 
 /// The webhook's metrics.
-#[derive(Clone)]
 pub(super) struct Metrics {
     pub(super) reviews: IntCounterVec,
     pub(super) refusals: IntCounterVec,

@@ -53,9 +53,15 @@ pub fn poolings(services: Services, here: &str, other: &str) -> Vec<Stored> {
             let word = |serving| if serving { "Serving" } else { "NotServing" };
             let state = |datacenter: &str| word((datacenter == here) == services.pooled(index));
             let of = |datacenter: &str| {
-                let evidence = json!({
-                    "name": "discovery", "says": state(datacenter), "revision": index + 1, "since": "2026-01-02T03:04:05Z",
+                let then = "2026-01-02T03:04:05Z";
+                let mut evidence = json!({
+                    "name": "discovery", "says": state(datacenter), "revision": index + 1, "since": then,
                 });
+                let pooled = state(datacenter) == "Serving";
+                evidence["detail"] = format!("pooled={pooled}").into();
+                if !pooled {
+                    evidence["notServingAfter"] = then.into();
+                }
                 json!({"name": datacenter, "state": state(datacenter), "evidence": [evidence]})
             };
             let object = json!({
