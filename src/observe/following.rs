@@ -49,6 +49,11 @@ impl Following {
             .collect()
     }
 
+    /// Whether there is a source that needs a memory of its own.
+    pub fn remembers(&self) -> bool {
+        !self.sources.dns.is_empty()
+    }
+
     /// Has the sources that need a memory of their own keep looking at this service's entries.
     pub fn remember(&self, pooling: &Pooling) {
         for entry in &pooling.evidence {

@@ -90,7 +90,9 @@ fn routes(
     essential("view", &env.shutdown, Arc::clone(&view).report(env.health.clone(), env.shutdown.clone()));
     let metrics = metrics::Metrics::register(&env.registry).map_err(Error::Metrics)?;
     let following = sources.follow(&env.shutdown);
-    essential("memory", &env.shutdown, remember(Arc::clone(&view), following, env.shutdown.clone()));
+    if following.remembers() {
+        essential("memory", &env.shutdown, remember(Arc::clone(&view), following, env.shutdown.clone()));
+    }
     let judge = decide::Judge::new(view, sources, config.settings(), config.custom_kinds.clone(), env.client.clone());
     // As many as the configuration has, once in the life of a process.
     Ok(serve::router(judge, config.custom_doors().leak(), metrics, env, farewell))
@@ -104,10 +106,19 @@ async fn remember(view: Arc<View>, following: Following, shutdown: Shutdown) {
             () = shutdown.requested() => return,
             _ = ticks.tick() => {}
         }
-        for watched in view.read().namespaces.values().flat_map(|namespace| namespace.poolings.values()) {
-            if let Watched::Known(pooling) = watched {
-                following.remember(pooling);
-            }
+        let (view, following) = (Arc::clone(&view), following.clone());
+        // To go through thousands takes milliseconds, for which no review is to wait.
+        if tokio::task::spawn_blocking(move || remind(&view, &following)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Names every service once.
+fn remind(view: &View, following: &Following) {
+    for watched in view.read().namespaces.values().flat_map(|namespace| namespace.poolings.values()) {
+        if let Watched::Known(pooling) = watched {
+            following.remember(pooling);
         }
     }
 }
