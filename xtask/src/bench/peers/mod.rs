@@ -31,6 +31,11 @@ pub fn all() -> Vec<Box<dyn Contestant>> {
     ]
 }
 
+/// Whether it is one of them.
+pub fn is_one(name: &str) -> bool {
+    all().iter().any(|peer| peer.name() == name)
+}
+
 /// Waits until a peer's process is as it should be before it is asked; `looks` is tried again and again.
 fn ready(run: &Run, name: &str, pid: u32, patience: Duration, looks: impl Fn() -> Result<()>) -> Result<()> {
     wait_for(&format!("{name} to be ready"), patience, || {
