@@ -44,7 +44,7 @@ pub(crate) struct View {
     state: RwLock<State>,
     /// Each `ServicePooling` that decodes, whole, where status is made of it.
     resources: RwLock<BTreeMap<Key, Arc<ServicePooling>>>,
-    /// What a verdict may need of the status of each, where verdicts are made: little, and nothing of one without conftool.
+    /// What a verdict may need of the status of each, where verdicts are made; nothing of one that remembers nothing.
     recalled: RwLock<BTreeMap<Key, Arc<Recalled>>>,
     /// When each kind was last heard of; nothing before its first list is complete.
     heard: Mutex<HashMap<&'static str, Option<Instant>>>,
