@@ -3,6 +3,7 @@
 //! Never silent about a tier that did not run.
 
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -14,6 +15,10 @@ use crate::{cargo, progress};
 
 /// The test target that needs the two datacenters.
 const CLUSTER: &str = "cluster";
+/// How many scenarios run side by side for each processor: most of them wait most of the time.
+const SIDE_BY_SIDE: usize = 2;
+/// What tells the tests so.
+const THREADS: &str = "RUST_TEST_THREADS";
 /// The test target that needs a real node.
 const NODE: &str = "node";
 
@@ -155,12 +160,16 @@ fn cluster(targets: &[TestTarget], kubernetes: Option<&str>, scenarios: &[String
     if let Err(error) = prepared {
         return Outcome::CannotRun(format!("{error:#}"));
     }
-    let version: Vec<(&str, &str)> = kubernetes.map(|version| (programs::VERSION, version)).into_iter().collect();
+    let threads = (SIDE_BY_SIDE * thread::available_parallelism().map_or(1, usize::from)).to_string();
+    let mut variables: Vec<(&str, &str)> = kubernetes.map(|version| (programs::VERSION, version)).into_iter().collect();
+    if std::env::var_os(THREADS).is_none() {
+        variables.push((THREADS, &threads));
+    }
     let only: Vec<&str> = scenarios.iter().map(String::as_str).collect();
     if !only.is_empty() && target.count(&only).is_ok_and(|count| count == 0) {
         return Outcome::CannotRun(format!("no scenario is named like {}", scenarios.join(" or ")));
     }
-    let run = |further: &[&str]| target.run(&version, &[&["--"], further, &only[..]].concat());
+    let run = |further: &[&str]| target.run(&variables, &[&["--"], further, &only[..]].concat());
     // Only the scenarios that need what is missing are left out, and the tier is not called whole.
     let (mut skipped, mut missing) = (Vec::new(), Vec::new());
     if let Err(error) = debian::unpack(&progress) {

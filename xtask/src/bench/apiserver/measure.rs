@@ -14,8 +14,10 @@ use crate::bench::load::Rig;
 const CONNECTIONS: usize = 16;
 /// Where an answer takes so long that the wanted rate cannot be kept: the part of the server's time that is asked for.
 const SHARE: f64 = 0.4;
+/// Where that is a low rate, so many intervals are measured all the same.
+const INTERVALS: f64 = 6.0;
 /// Seconds that an answer may take.
-const PATIENCE: f64 = 30.0;
+pub const PATIENCE: f64 = 30.0;
 
 /// Which pods are deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -79,7 +81,7 @@ pub struct Pace {
     pub rate: f64,
     /// Seconds for each to warm up, and to show how long an answer takes.
     pub trial: f64,
-    /// Seconds.
+    /// Seconds, or longer where the rate is low.
     pub seconds: f64,
 }
 
@@ -109,7 +111,8 @@ pub fn measure(rig: &Rig, stage: &Stage, candidate: &Candidate, case: Case, pace
     let groups = [&stage.server[..], &candidate.pids, &stage.stores];
     let used = || groups.iter().map(|pids| Cpu::of(pids)).collect::<Result<Vec<_>>>();
     let (metrics, before) = (Metrics::read(&stage.proxy)?, used()?);
-    let outcome = right(candidate, rig.send(&Plan { rate: Some(rate), ..plan })?)?;
+    let seconds = pace.seconds.max(INTERVALS / rate);
+    let outcome = right(candidate, rig.send(&Plan { rate: Some(rate), seconds, ..plan })?)?;
     let after = used()?;
     let told = Metrics::read(&stage.proxy)?;
     let thousands = outcome.right as f64 / 1000.0;

@@ -3,18 +3,19 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use poolguard_harness::http::request;
+use poolguard_harness::http::request_within;
 use poolguard_harness::wait::wait_for;
 use poolguard_rig::Verdict;
 
 use crate::bench::contestant::{Contestant, Running};
 
+use super::measure::PATIENCE;
 use super::metrics::{Durations, Metrics};
 use super::registration::{Asked, Registration};
 use super::stage::Stage;
 
 /// How long a registration may take to be known, and a policy to know its ServicePoolings.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(120);
 /// What every refusal says, so that one of another origin does not count.
 const WORDS: &str = "serves live traffic";
 
@@ -122,8 +123,9 @@ impl Candidate {
 
 /// What becomes of the removal of a pod.
 fn decided(stage: &Stage, path: &str) -> Result<Verdict> {
-    let answer = request(&stage.proxy, "DELETE", &format!("{path}?dryRun=All"), &[], "")
-        .context("the API server does not answer")?;
+    let (patience, path) = (Duration::from_secs_f64(PATIENCE), format!("{path}?dryRun=All"));
+    let answer =
+        request_within(patience, &stage.proxy, "DELETE", &path, &[], "").context("the API server does not answer")?;
     match answer.status {
         200 => Ok(Verdict::Allowed),
         400 | 403 if answer.body.contains(WORDS) => Ok(Verdict::Refused),
