@@ -37,6 +37,9 @@ struct Case {
     /// The override was taken back a moment ago: the view has it still.
     #[serde(default)]
     taken_back: bool,
+    /// A ServicePooling is stored that the view has not heard of.
+    #[serde(default)]
+    unheard: bool,
     expect: Expected,
 }
 
@@ -212,9 +215,11 @@ fn judge(case: &Case, request: &Request, state: &State) -> Result<Decision, Stri
         canary_namespace: "poolguard-canary".to_owned(),
     };
     let (mut conclusions, mut live, mut overrides) = (BTreeMap::new(), Live::new(), BTreeMap::new());
+    let mut unheard = None;
     for _ in 0..6 {
-        let known = Known { conclusions: &conclusions, live: &live, overrides: &overrides };
+        let known = Known { conclusions: &conclusions, live: &live, overrides: &overrides, unheard };
         match decide(request, state, &settings, known, now) {
+            Decision::Search(_) => unheard = Some(case.unheard),
             Decision::Confirm(references) => {
                 for reference in references {
                     let held = state.namespaces[&reference.namespace].overrides.get(&reference.name).cloned();

@@ -41,8 +41,9 @@ pub fn judge(request: &Request) -> Decision {
         canary_namespace: "poolguard-canary".to_owned(),
     };
     let (mut conclusions, mut live, overrides) = (BTreeMap::new(), Live::new(), BTreeMap::new());
+    let mut unheard = None;
     for _ in 0..6 {
-        let known = Known { conclusions: &conclusions, live: &live, overrides: &overrides };
+        let known = Known { conclusions: &conclusions, live: &live, overrides: &overrides, unheard };
         match decide(request, &STATE, &settings, known, now) {
             Decision::Ask(keys) => {
                 for key in keys {
@@ -54,6 +55,7 @@ pub fn judge(request: &Request) -> Decision {
                 }
             }
             Decision::Read(references) => live.extend(references.into_iter().map(|reference| (reference, None))),
+            Decision::Search(_) => unheard = Some(true),
             Decision::Confirm(_) => unreachable!("the state has no overrides"),
             decided => return decided,
         }

@@ -47,4 +47,6 @@ pub struct Known<'a> {
     pub live: &'a Live,
     /// Overrides that were read again; `None` where there is none of that name any more.
     pub overrides: &'a BTreeMap<OverrideRef, Option<Override>>,
+    /// Whether a `ServicePooling` is stored that the view has not heard of, where that was looked up.
+    pub unheard: Option<bool>,
 }

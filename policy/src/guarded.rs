@@ -108,7 +108,7 @@ pub fn concerns<'a>(request: &'a Request, state: &'a State, live: &Live) -> Vec<
             near(request, namespace, live)
                 .into_iter()
                 .filter_map(|watched| match watched {
-                    Watched::Undecodable { .. } => whole_namespace(request).then(|| carries(watched)),
+                    Watched::Undecodable { .. } => whole_namespace(request, namespace).then(|| carries(watched)),
                     Watched::Known(pooling) => touch(request, state, namespace, pooling, live)
                         .map(|touch| Concern { pooling: Concerned::Known(pooling), touch }),
                 })
@@ -130,9 +130,13 @@ fn everywhere(state: &State) -> impl Iterator<Item = &Watched> {
 }
 
 /// A resource that does not decode guards everything in its namespace but what cannot carry traffic by itself.
-fn whole_namespace(request: &Request) -> bool {
+fn whole_namespace(request: &Request, namespace: &Namespace) -> bool {
+    let counts = |pod: &Pod| pod.may_serve() && !pod.of_a_job();
+    if request.door.effect == Effect::EvictPod {
+        return namespace.pods.get(&request.name).is_none_or(counts);
+    }
     match request.old.as_ref().map(|object| &object.body) {
-        Some(Body::Pod(pod)) => pod.may_serve() && !pod.of_a_job(),
+        Some(Body::Pod(pod)) => counts(pod),
         Some(Body::Workload(workload)) => workload.may_carry(),
         _ => true,
     }

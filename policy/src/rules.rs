@@ -3,6 +3,7 @@
 //! Never: a permission from silence. What the chain needs and does not have, it asks for.
 
 use std::collections::BTreeSet;
+use std::iter;
 
 use jiff::Timestamp;
 
@@ -13,7 +14,7 @@ use crate::guarded::{Concern, Concerned, Touch, WorkloadRef, concerns};
 use crate::overriding::{Override, OverrideRef};
 use crate::pooling::{Enforcement, Key, Pooling};
 use crate::request::{Body, Request};
-use crate::state::State;
+use crate::state::{Budget, Pod, State};
 use crate::verdict::{Allowed, Decision, Reason};
 use crate::words;
 
@@ -67,7 +68,7 @@ pub fn decide(request: &Request, state: &State, settings: &Settings, known: Know
     }
     let concerns = concerns(request, state, known.live);
     if concerns.is_empty() {
-        return unconcerned(request, state, settings);
+        return unconcerned(request, state, settings, known.unheard);
     }
     let (mut asks, mut reads, mut confirms) = (Vec::new(), BTreeSet::new(), Vec::new());
     let (mut allowed, mut warnings, mut warned) = (Vec::new(), Vec::new(), None);
@@ -160,8 +161,8 @@ fn key(concern: &Concern<'_>) -> Option<Key> {
 }
 
 /// No service is concerned: fine, unless the namespace says that one should be. The API server asks about objects in guarded
-/// namespaces only: what the view knows less of than the API server, it does not know well enough.
-fn unconcerned(request: &Request, state: &State, settings: &Settings) -> Decision {
+/// namespaces only: where the view knows of nothing that is guarded there, it may know too little, or the last `ServicePooling` has just gone.
+fn unconcerned(request: &Request, state: &State, settings: &Settings, unheard: Option<bool>) -> Decision {
     let allow = |reason| Decision::Allow(Allowed::plain(reason, None));
     let everywhere = matches!(
         request.door.effect,
@@ -178,18 +179,22 @@ fn unconcerned(request: &Request, state: &State, settings: &Settings) -> Decisio
         return allow(Reason::ControllerAtWork);
     }
     let name = &request.namespace;
-    match state.namespace(name).filter(|namespace| namespace.protected) {
-        None => Decision::Fault(words::fault(
+    let guarded = state.namespace(name).filter(|namespace| namespace.protected).is_some_and(|namespace| {
+        let unlabelled = request.door.effect == Effect::UnlabelNamespace;
+        unlabelled || !namespace.poolings.is_empty() || holds_records(state, name)
+    });
+    if guarded {
+        return allow(Reason::NotGuarded);
+    }
+    match unheard {
+        Some(false) => allow(Reason::NotGuarded),
+        Some(true) => Decision::Fault(words::fault(
             name,
-            "is guarded, but the view does not know of it yet: run your command again",
+            "is guarded, and the view has not heard of its ServicePooling yet: run your command again",
         )),
-        Some(namespace) if !namespace.poolings.is_empty() || holds_records(state, name) => allow(Reason::NotGuarded),
-        Some(_) if request.door.effect == Effect::UnlabelNamespace => allow(Reason::NotGuarded),
-        Some(_) => Decision::Fault(words::fault(
-            name,
-            "is labelled as guarded, but no ServicePooling in it is known: if none is meant to be there, remove the label \
-             poolguard.dev/protected",
-        )),
+        // What is guarded in another namespace may have its release's record here.
+        None if matches!(request.door.effect, Effect::RemoveRelease | Effect::RemoveNamespace) => Decision::Search(None),
+        None => Decision::Search(Some(name.clone())),
     }
 }
 
@@ -339,12 +344,18 @@ fn evidence(input: &Input<'_>) -> Option<Ruling> {
     })
 }
 
-/// Whether a disruption budget with something to keep covers the pod: then the API server decides, atomically.
+/// Whether a disruption budget that surely keeps a pod of the service covers this one: then the API server decides, atomically. Where it
+/// covers others too, it has to keep more than these are, or they may be all that it keeps.
 fn within_budget(input: &Input<'_>) -> bool {
     let Some(namespace) = input.state.namespace(&input.request.namespace) else { return false };
     let Some(pod) = namespace.pods.get(&input.request.name) else { return false };
+    let keeps_more_than_others = |budget: &Budget| match &input.concern.pooling {
+        Concerned::Known(pooling) => budget.keeps_more_than(namespace.others(budget, &pooling.selector)),
+        // Nobody knows which pods are others.
+        Concerned::Undecodable { .. } => budget.keeps_more_than(iter::empty::<Pod>()),
+    };
     namespace
         .budgets
         .values()
-        .any(|budget| budget.observed && budget.desired_healthy >= 1 && budget.covers(&pod.labels))
+        .any(|budget| budget.observed && budget.is_asked_about(pod) && keeps_more_than_others(budget))
 }

@@ -2,6 +2,7 @@
 //!
 //! Never whole objects, and never a decision: the functions here only say what is there and how it hangs together.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -195,8 +196,11 @@ pub struct Workload {
 impl Workload {
     /// Whether pods of it may carry traffic: not at zero, and not a first Deployment that never came up.
     pub fn may_carry(&self) -> bool {
-        let at_zero = self.replicas == 0 && self.current == 0;
-        !(at_zero || self.never_up && self.ready == 0)
+        !(self.is_at_zero() || self.never_up && self.ready == 0)
+    }
+
+    fn is_at_zero(&self) -> bool {
+        self.replicas == 0 && self.current == 0
     }
 
     /// Whether it is a ReplicaSet that something else controls: a Deployment, a Rollout.
@@ -312,6 +316,8 @@ pub struct Budget {
     pub floor_is_zero: bool,
     /// `maxUnavailable`, where it is a number.
     pub max_unavailable: Option<i32>,
+    /// `unhealthyPodEvictionPolicy: AlwaysAllow`: it keeps no pod that is not Ready.
+    pub ready_alone: bool,
 }
 
 impl Budget {
@@ -323,6 +329,17 @@ impl Budget {
     /// Whether it covers a pod with these labels.
     pub fn covers(&self, labels: &Labels) -> bool {
         self.selector.as_ref().is_some_and(|selector| selector.matches(labels))
+    }
+
+    /// Whether the API server looks at it before it evicts this pod.
+    pub fn is_asked_about(&self, pod: &Pod) -> bool {
+        self.covers(&pod.labels) && (pod.ready || !self.ready_alone)
+    }
+
+    /// Whether it keeps more pods than these are.
+    pub fn keeps_more_than<T>(&self, others: impl Iterator<Item = T>) -> bool {
+        let kept = usize::try_from(self.desired_healthy).unwrap_or_default();
+        others.take(kept).count() < kept
     }
 }
 
@@ -342,7 +359,8 @@ impl Namespace {
 
     /// Whether any Service selects pods of the selector: then a workload that none selects carries no traffic.
     pub fn any_service_selects(&self, selector: &Selector) -> bool {
-        self.labels().any(|labels| selector.matches(labels) && self.is_selected(labels))
+        // Where nothing could lead to them, thousands of pods need not be looked at.
+        !self.services.is_empty() && self.labels().any(|labels| selector.matches(labels) && self.is_selected(labels))
     }
 
     /// The labels of all pods, and of those that workloads make.
@@ -364,10 +382,14 @@ impl Namespace {
     }
 
     /// Whether pods of a workload may carry traffic. Of a ReplicaSet that something controls, only pods count: whether a
-    /// first install ever came up is its owner's to say.
+    /// first install ever came up is its owner's to say. A Deployment that seems never to have come up may have stopped to report
+    /// it, or have lost its pods' heartbeats: then its pods say that they may serve.
     pub fn may_carry(&self, workload: &Workload) -> bool {
         if workload.is_owned_set() {
             workload.ready > 0 || self.pods_of(workload.kind, &workload.name).any(Pod::may_serve)
+        } else if workload.never_up && !workload.is_at_zero() {
+            let made = |pod: &Pod| contains(&pod.labels, &workload.template_labels);
+            workload.ready > 0 || self.pods.values().any(|pod| pod.may_serve() && made(pod))
         } else {
             workload.may_carry()
         }
@@ -390,6 +412,19 @@ impl Namespace {
                 && self.may_carry(workload)
                 && !self.is_stood_for(workload)
                 && (!services || self.is_selected(&workload.template_labels))
+        })
+    }
+
+    /// The pods that a budget may keep in place of those that carry traffic of the selector. One that is not Ready may be in a moment.
+    pub fn others<'a>(&'a self, budget: &'a Budget, selector: &'a Selector) -> impl Iterator<Item = &'a Pod> + 'a {
+        let services = OnceCell::new();
+        self.pods.values().filter(move |pod| {
+            let unselected =
+                || !self.is_selected(&pod.labels) && *services.get_or_init(|| self.any_service_selects(selector));
+            !pod.finished
+                && !pod.terminating
+                && budget.covers(&pod.labels)
+                && (!selector.matches(&pod.labels) || pod.of_a_job() || unselected())
         })
     }
 

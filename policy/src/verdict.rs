@@ -114,6 +114,8 @@ pub enum Decision {
     Read(Vec<WorkloadRef>),
     /// It depends on whether these overrides are still there.
     Confirm(Vec<OverrideRef>),
+    /// It depends on whether a `ServicePooling` is stored that the view has not heard of: in this namespace, or anywhere.
+    Search(Option<String>),
     /// We cannot tell, by a fault of our own: an HTTP 5xx.
     Fault(String),
 }

@@ -188,7 +188,7 @@ fn lines(told: &Told<'_>) -> Lines {
                 evidence: format!("  cause:     {}", cut(&plain(error), 300)),
                 next: numbered(&[
                     format!(
-                        "kubectl -n {} get servicepooling {} -o yaml   (mend what the cause names, or upgrade poolguard)",
+                        "kubectl -n {} get servicepooling {} -o yaml   (upgrade poolguard, or mend it under an override)",
                         plain(&key.namespace),
                         plain(&key.name)
                     ),
@@ -355,7 +355,7 @@ fn next(told: &Told<'_>, pooling: &Pooling, conclusion: &Conclusion) -> Vec<Stri
             let (namespace, name) = (plain(&told.request.namespace), plain(&told.request.name));
             return vec![format!("kubectl -n {namespace} get pod {name}   (is there one?)"), command_again()];
         }
-        Reason::NoBudget => return vec![budget(told)],
+        Reason::NoBudget => return vec![budget(told, &plain(&pooling.key.name))],
         _ => {}
     }
     let single = matches!(told.request.door.effect, Effect::RemovePod | Effect::RelabelPod);
@@ -371,8 +371,8 @@ fn next(told: &Told<'_>, pooling: &Pooling, conclusion: &Conclusion) -> Vec<Stri
         .collect()
 }
 
-/// What makes an eviction possible.
-fn budget(told: &Told<'_>) -> String {
+/// What makes an eviction of a service's pod possible.
+fn budget(told: &Told<'_>, service: &str) -> String {
     let namespace = plain(&told.request.namespace);
     let Some(name) = deployment(told) else {
         return format!("kubectl -n {namespace} get pods   (two replicas let one be evicted; else depool the service)");
@@ -386,14 +386,23 @@ fn budget(told: &Told<'_>) -> String {
     }
     let covering = state.and_then(|state| {
         let pod = state.pods.get(&told.request.name)?;
-        state.budgets.iter().find(|(_, budget)| budget.covers(&pod.labels))
+        let (name, budget) = state.budgets.iter().find(|(_, budget)| budget.covers(&pod.labels))?;
+        Some((plain(name), budget, pod))
     });
     match covering {
-        Some((budget, _)) => format!(
-            "kubectl -n {namespace} edit pdb {}   (it keeps no pod: write minAvailable: 1 in place of what it says)",
-            plain(budget)
-        ),
         None => format!("kubectl -n {namespace} get pdb   (poolguard makes one within seconds; then try again)"),
+        Some((name, budget, _)) if !budget.observed => {
+            format!("kubectl -n {namespace} get pdb {name}   (its status is of an earlier spec; try again in a moment)")
+        }
+        Some((name, budget, _)) if budget.desired_healthy < 1 => format!(
+            "kubectl -n {namespace} edit pdb {name}   (it keeps no pod: write minAvailable: 1 in place of what it says)"
+        ),
+        Some((name, budget, pod)) if !budget.is_asked_about(pod) => format!(
+            "kubectl -n {namespace} edit pdb {name}   (the pod is not Ready, and AlwaysAllow lets such pods go: take it out)"
+        ),
+        Some((name, ..)) => format!(
+            "kubectl -n {namespace} edit pdb {name}   (what it keeps may be other pods: have it select those of {service} alone)"
+        ),
     }
 }
 

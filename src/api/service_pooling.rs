@@ -261,7 +261,11 @@ pub struct AcceptedDrift {
     /// Why it is accepted, for people: a ticket, a sentence.
     #[schemars(length(min = 1, max = 256))]
     pub reason: String,
-    /// When it is accepted no longer.
+    /// When it is accepted no longer: before the year 9999.
+    #[x_kube(
+        validation = kube::core::Rule::new("self < timestamp('9999-01-01T00:00:00Z')")
+            .message("expires is too late: write a day before the year 9999, soon enough that somebody looks again")
+    )]
     pub expires: Time,
 }
 

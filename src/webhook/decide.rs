@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use jiff::Timestamp;
-use kube::api::Api;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, ListParams};
 use kube::{Client, Resource};
 use poolguard_policy::doors::Effect;
 use poolguard_policy::evidence::{Answer, Conclusion, Says};
@@ -28,7 +29,7 @@ use tracing::field::Empty;
 use super::flights::{Flights, Void, refuses};
 use super::line::{Seen, seen};
 use super::stored::{AGAIN, passing, stored};
-use crate::api::{self, PoolingOverride};
+use crate::api::{self, PoolingOverride, ServicePooling};
 use crate::cluster::View;
 use crate::cluster::slim::{
     SlimCustom, WatchedCustom, WatchedDaemonSet, WatchedDeployment, WatchedReplicaSet, WatchedReplicationController,
@@ -52,7 +53,7 @@ const ROUNDS: usize = 10;
 
 /// A decision, and what it saw.
 pub(super) struct Judged {
-    /// Final: neither `Ask` nor `Read` nor `Confirm`.
+    /// Final: neither `Ask` nor `Read` nor `Confirm` nor `Search`.
     pub(super) decision: Decision,
     /// The evidence of a refusal; nothing where it rests on none.
     pub(super) seen: Vec<Seen>,
@@ -64,6 +65,7 @@ enum Wanted {
     Verify(Vec<Pooling>),
     Read(Vec<WorkloadRef>),
     Confirm(Vec<OverrideRef>),
+    Search(Option<String>),
 }
 
 /// What is to be known of a service.
@@ -95,6 +97,7 @@ struct Facts {
     verified: BTreeSet<Key>,
     live: Live,
     overrides: BTreeMap<OverrideRef, Option<Override>>,
+    unheard: Option<bool>,
 }
 
 impl From<Decision> for Judged {
@@ -191,16 +194,28 @@ impl Judge {
                     for reference in references {
                         match within("a workload", || self.read(&reference).boxed()).await {
                             Ok(workload) => drop(facts.live.insert(reference, workload)),
-                            Err(fault) => return fault.into(),
+                            Err(why) => return Decision::Fault(why).into(),
                         }
                     }
                 }
                 Wanted::Confirm(references) => {
                     for reference in references {
-                        match within("an override", || self.confirm(&reference).boxed()).await {
-                            Ok(glass) => drop(facts.overrides.insert(reference, glass)),
-                            Err(fault) => return fault.into(),
-                        }
+                        let glass = match within("an override", || self.confirm(&reference).boxed()).await {
+                            Ok(glass) => glass,
+                            // A fault would let an eviction pass. What nobody can tell of is not in force.
+                            Err(why) if request.door.effect == Effect::EvictPod => {
+                                tracing::warn!(%why, "an override is left out of account");
+                                None
+                            }
+                            Err(why) => return Decision::Fault(why).into(),
+                        };
+                        facts.overrides.insert(reference, glass);
+                    }
+                }
+                Wanted::Search(namespace) => {
+                    match within("ServicePoolings", || self.is_unheard(namespace.as_deref()).boxed()).await {
+                        Ok(unheard) => facts.unheard = Some(unheard),
+                        Err(why) => return Decision::Fault(why).into(),
                     }
                 }
             }
@@ -217,7 +232,7 @@ impl Judge {
     /// What can be said without waiting.
     fn look(&self, request: &Request, facts: &mut Facts) -> ControlFlow<Judged, Wanted> {
         let (state, now) = (self.view.read(), Timestamp::now());
-        let Facts { conclusions, versions, verified, live, overrides, .. } = facts;
+        let Facts { conclusions, versions, verified, live, overrides, unheard, .. } = facts;
         // A conclusion is about the spec that decides, or about nothing.
         conclusions.retain(|key, _| {
             let same = pooling(request, &state, key).is_some_and(|pooling| versions.get(key) == Some(&pooling.version));
@@ -226,7 +241,7 @@ impl Judge {
             }
             same
         });
-        let known = Known { conclusions, live, overrides };
+        let known = Known { conclusions, live, overrides, unheard: *unheard };
         match decide(request, &state, &self.settings, known, now) {
             Decision::Ask(keys) => {
                 let question = |key: Key| {
@@ -240,6 +255,7 @@ impl Judge {
             }
             Decision::Read(references) => ControlFlow::Continue(Wanted::Read(references)),
             Decision::Confirm(references) => ControlFlow::Continue(Wanted::Confirm(references)),
+            Decision::Search(namespace) => ControlFlow::Continue(Wanted::Search(namespace)),
             Decision::Refuse(refusal) => {
                 let service = &refusal.service;
                 let seen = match (pooling(request, &state, service), known.conclusions.get(service)) {
@@ -322,6 +338,20 @@ impl Judge {
         Ok(())
     }
 
+    /// Whether a `ServicePooling` is stored in a namespace, or anywhere, that the view has not heard of.
+    async fn is_unheard(&self, namespace: Option<&str>) -> Result<bool, kube::Error> {
+        let client = self.client.clone();
+        let objects = match namespace {
+            Some(namespace) => Api::<ServicePooling>::namespaced(client, namespace),
+            None => Api::all(client),
+        };
+        let stored = objects.list_metadata(&ListParams::default()).await?;
+        Ok(stored.items.into_iter().any(|found| {
+            let ObjectMeta { namespace, name, .. } = found.metadata;
+            !self.knows(&Key { namespace: namespace.unwrap_or_default(), name: name.unwrap_or_default() })
+        }))
+    }
+
     async fn confirm(&self, reference: &OverrideRef) -> Result<Option<Override>, kube::Error> {
         let objects = Api::<PoolingOverride>::namespaced(self.client.clone(), &reference.namespace);
         let found = objects.get_opt(&reference.name).await?;
@@ -362,7 +392,7 @@ impl Judge {
 }
 
 /// Nobody can tell about a service. A fault closes every door but that of evictions, where it would be a permission: there the service is only
-/// asked about where no budget covers the pod.
+/// asked about where no budget surely keeps a pod of it.
 fn cannot_tell(request: &Request, service: &Key, why: String) -> Decision {
     if request.door.effect != Effect::EvictPod {
         return Decision::Fault(why);
@@ -372,7 +402,7 @@ fn cannot_tell(request: &Request, service: &Key, why: String) -> Decision {
         service: service.clone(),
         code: 429,
         message: plain(&format!(
-            "poolguard cannot tell: {why}; no disruption budget covers the pod, so try again in a moment"
+            "poolguard cannot tell: {why}; no disruption budget keeps a pod of it, so try again in a moment"
         )),
         warnings: Vec::new(),
     })
@@ -395,10 +425,10 @@ fn pooling<'a>(request: &'a Request, state: &'a State, key: &Key) -> Option<&'a 
 }
 
 /// Reads one thing of the API server, in time.
-async fn within<'a, T>(what: &str, reading: impl Fn() -> BoxFuture<'a, Result<T, kube::Error>>) -> Result<T, Decision> {
+async fn within<'a, T>(what: &str, reading: impl Fn() -> BoxFuture<'a, Result<T, kube::Error>>) -> Result<T, String> {
     match tokio::time::timeout(READ, hedged(AGAIN, reading, passing)).await {
         Ok(Ok(read)) => Ok(read),
-        Ok(Err(error)) => Err(Decision::Fault(format!("cannot read {what}: {error}"))),
-        Err(_) => Err(Decision::Fault(format!("cannot read {what}: no answer within {} s", READ.as_secs()))),
+        Ok(Err(error)) => Err(format!("cannot read {what}: {error}")),
+        Err(_) => Err(format!("cannot read {what}: no answer within {} s", READ.as_secs())),
     }
 }

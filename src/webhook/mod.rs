@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use poolguard_policy::pooling::Watched;
+use poolguard_policy::state::State;
 use thiserror::Error;
 
 use crate::cluster::{Kinds, View};
@@ -28,6 +29,8 @@ use crate::runtime::{Environment, Shutdown, tls};
 
 /// How soon a new service is remembered.
 const REMIND: Duration = Duration::from_secs(1);
+/// So many are remembered before others may have the view.
+const AT_ONCE: usize = 100;
 
 /// The webhook cannot run.
 #[derive(Debug, Error)]
@@ -114,11 +117,20 @@ async fn remember(view: Arc<View>, following: Following, shutdown: Shutdown) {
     }
 }
 
-/// Names every service once.
+/// Names every service once. Reviews wait behind whoever waits to write, so that the view is never held for long.
 fn remind(view: &View, following: &Following) {
-    for watched in view.read().namespaces.values().flat_map(|namespace| namespace.poolings.values()) {
-        if let Watched::Known(pooling) = watched {
-            following.remember(pooling);
+    let namespaces: Vec<String> = view.read().namespaces.keys().cloned().collect();
+    for namespace in namespaces {
+        let poolings = |state: &State| state.namespace(&namespace).map(|known| known.poolings.keys().cloned().collect());
+        let names: Vec<String> = poolings(&view.read()).unwrap_or_default();
+        for some in names.chunks(AT_ONCE) {
+            let state = view.read();
+            let Some(known) = state.namespace(&namespace) else { break };
+            for watched in some.iter().filter_map(|name| known.poolings.get(name)) {
+                if let Watched::Known(pooling) = watched {
+                    following.remember(pooling);
+                }
+            }
         }
     }
 }

@@ -204,7 +204,7 @@ impl Shared {
                 json(&Answer::refuse(uid, refusal.code, &refusal.message, &refusal.warnings, &audit))
             }
             Decision::Fault(why) => self.fault(door, request, &why, start),
-            Decision::Ask(_) | Decision::Read(_) | Decision::Confirm(_) => {
+            Decision::Ask(_) | Decision::Read(_) | Decision::Confirm(_) | Decision::Search(_) => {
                 self.fault(door, request, "the decision is not final", start)
             }
         }

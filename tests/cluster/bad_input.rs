@@ -33,6 +33,12 @@ fn a_service_pooling_that_makes_no_sense_is_refused_with_what_to_write() {
         ),
         (
             format!(
+                "{selector}\n  {good}\n  acceptedDrift: [{{drift: Snowflake, reason: x, expires: '9999-12-31T23:59:59Z'}}]"
+            ),
+            "expires is too late: write a day before the year 9999",
+        ),
+        (
+            format!(
                 "{selector}\n  {good}\n  acceptedDrift: [{{drift: Snowflak, reason: x, expires: '2027-01-01T00:00:00Z'}}]"
             ),
             "acceptedDrift[0].drift: Unsupported value: \"Snowflak\"",

@@ -58,7 +58,7 @@ fn removal(app: &str, state: &State) -> (Decision, u64) {
         canary_namespace: "poolguard-canary".to_owned(),
     };
     let (conclusions, live, overrides) = (BTreeMap::new(), Live::new(), BTreeMap::new());
-    let known = Known { conclusions: &conclusions, live: &live, overrides: &overrides };
+    let known = Known { conclusions: &conclusions, live: &live, overrides: &overrides, unheard: None };
     let now: Timestamp = "2026-01-02T03:04:05Z".parse().expect("a time");
     let mut decided = None;
     let counted = allocation_counter::measure(|| decided = Some(decide(&request, state, &settings, known, now)));

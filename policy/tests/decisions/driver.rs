@@ -22,8 +22,9 @@ const ROUNDS: usize = 6;
 /// If it asks for what it has, for nothing at all, or for too long.
 pub fn judge(world: &World, request: &Request) -> Decision {
     let (mut conclusions, mut live, mut overrides) = (BTreeMap::new(), Live::new(), BTreeMap::new());
+    let mut unheard = None;
     for _ in 0..ROUNDS {
-        let known = Known { conclusions: &conclusions, live: &live, overrides: &overrides };
+        let known = Known { conclusions: &conclusions, live: &live, overrides: &overrides, unheard };
         match decide(request, &world.state, &world.settings, known, now()) {
             Decision::Ask(keys) => {
                 assert!(!keys.is_empty());
@@ -47,6 +48,10 @@ pub fn judge(world: &World, request: &Request) -> Decision {
                     let glass = world.glass(&reference);
                     overrides.insert(reference, glass);
                 }
+            }
+            Decision::Search(_) => {
+                assert!(unheard.is_none(), "searched twice");
+                unheard = Some(world.unheard);
             }
             decided => return decided,
         }

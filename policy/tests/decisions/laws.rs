@@ -11,7 +11,7 @@ use poolguard_policy::pooling::{Enforcement, Key, Watched};
 use poolguard_policy::request::Request;
 use poolguard_policy::rules::decide;
 use poolguard_policy::selecting::Selecting;
-use poolguard_policy::state::Namespace;
+use poolguard_policy::state::{Namespace, Pod};
 use poolguard_policy::verdict::{Decision, Reason};
 use proptest::prelude::*;
 
@@ -82,6 +82,7 @@ fn what_carries_traffic_goes_only_by_a_named_exception() {
             if !matches!(takes, Takes::Traffic | Takes::UnknownPod) {
                 continue;
             }
+            let budgeted = request.door.effect == Effect::EvictPod && kept_by_a_budget(&world, &request, pooling.as_ref());
             let served = pooling.is_none() || concluded(&world, &request, &key).here().state != Concluded::NotServing;
             let warns = pooling.is_some_and(|pooling| pooling.enforcement == Enforcement::Warn)
                 || world.settings.enforcement == Enforcement::Warn;
@@ -94,8 +95,7 @@ fn what_carries_traffic_goes_only_by_a_named_exception() {
                 || controller(&world, &request)
                 || listed
                 || broken_glass(&world, &key)
-                || request.door.effect == Effect::EvictPod && allowed.reason == Reason::WithinBudget
-                || request.door.effect == Effect::EvictPod && budget_of(&world, &request)
+                || budgeted
                 || warns;
             prop_assert!(!served || excepted, "{key} lost what carries its traffic: {:?}", allowed.reason);
         }
@@ -112,9 +112,10 @@ fn no_permission_comes_from_what_is_not_known() {
         let full = judge(&world, &request);
         let nothing = (BTreeMap::new(), Live::new(), BTreeMap::new());
         let mut known = nothing.clone();
+        let mut unheard = None;
         // Some of what would have been asked for is there.
         for _ in 0..kept {
-            let given = Known { conclusions: &known.0, live: &known.1, overrides: &known.2 };
+            let given = Known { conclusions: &known.0, live: &known.1, overrides: &known.2, unheard };
             match decide(&request, &world.state, &world.settings, given, now()) {
                 Decision::Ask(keys) => {
                     let key = keys[dice.below(keys.len())].clone();
@@ -128,10 +129,11 @@ fn no_permission_comes_from_what_is_not_known() {
                     let reference = all[dice.below(all.len())].clone();
                     known.2.insert(reference.clone(), world.glass(&reference));
                 }
+                Decision::Search(_) => unheard = Some(world.unheard),
                 _ => break,
             }
         }
-        let given = Known { conclusions: &known.0, live: &known.1, overrides: &known.2 };
+        let given = Known { conclusions: &known.0, live: &known.1, overrides: &known.2, unheard };
         let decided = decide(&request, &world.state, &world.settings, given, now());
         match &decided {
             Decision::Allow(allowed) => {
@@ -142,7 +144,7 @@ fn no_permission_comes_from_what_is_not_known() {
             }
             Decision::Refuse(_) => prop_assert!(is_refused(&full)),
             Decision::Fault(_) => prop_assert_eq!(&decided, &full),
-            Decision::Ask(_) | Decision::Read(_) | Decision::Confirm(_) => {}
+            Decision::Ask(_) | Decision::Read(_) | Decision::Confirm(_) | Decision::Search(_) => {}
         }
         Ok(())
     });
@@ -295,13 +297,16 @@ fn an_override_that_lets_something_pass_is_in_force_named_and_told() {
     });
 }
 
-fn budget_of(world: &World, request: &Request) -> bool {
+/// Whether some budget that covers the pod keeps more than it covers of what the service does not select.
+fn kept_by_a_budget(world: &World, request: &Request, pooling: Option<&Pooling>) -> bool {
     let Some(namespace) = world.state.namespace(&request.namespace) else { return false };
     let Some(pod) = namespace.pods.get(&request.name) else { return false };
-    let counts = |budget: &poolguard_policy::state::Budget| {
-        budget.observed && budget.desired_healthy >= 1 && budget.covers(&pod.labels)
-    };
-    namespace.budgets.values().any(counts)
+    let selects = |other: &Pod| pooling.is_none_or(|pooling| pooling.selector.matches(&other.labels));
+    namespace.budgets.values().filter(|budget| budget.observed && budget.covers(&pod.labels)).any(|budget| {
+        let covered = namespace.pods.values().filter(|other| budget.covers(&other.labels));
+        let others = covered.filter(|other| !other.finished && !other.terminating && !selects(other)).count();
+        usize::try_from(budget.desired_healthy).is_ok_and(|kept| kept > others)
+    })
 }
 
 /// One ServicePooling more, of the same pods or of others.

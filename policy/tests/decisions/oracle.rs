@@ -110,13 +110,17 @@ fn nothing_concerned(world: &World, request: &Request) -> Verdict {
     if controller(world, request) {
         return allowed(Reason::ControllerAtWork);
     }
-    let Some(namespace) = world.state.namespaces.get(&request.namespace) else { return Verdict::Fault };
     let records = world.state.namespaces.values().any(|other| {
         let kept = |workload: &Workload| matches!(&workload.release, Some(of) if of.namespace == request.namespace);
         !other.poolings.is_empty() && other.workloads.values().any(kept)
     });
-    let meant = !namespace.poolings.is_empty() || records || effect == Effect::UnlabelNamespace;
-    if namespace.protected && meant { allowed(Reason::NotGuarded) } else { Verdict::Fault }
+    let known = match world.state.namespaces.get(&request.namespace) {
+        Some(namespace) => {
+            namespace.protected && (!namespace.poolings.is_empty() || records || effect == Effect::UnlabelNamespace)
+        }
+        None => false,
+    };
+    if known || !world.unheard { allowed(Reason::NotGuarded) } else { Verdict::Fault }
 }
 
 /// The exceptions in their order, then the evidence.
@@ -144,7 +148,7 @@ fn one(world: &World, request: &Request, (key, pooling, takes): &Concern) -> Res
         return Ok(Reason::Overridden);
     }
     let evicted = request.door.effect == Effect::EvictPod;
-    if evicted && budgeted(world, request) {
+    if evicted && budgeted(world, request, pooling.as_ref()) {
         return Ok(Reason::WithinBudget);
     }
     if pooling.is_none() {
@@ -178,12 +182,25 @@ pub fn broken_glass(world: &World, key: &Key) -> bool {
     })
 }
 
-fn budgeted(world: &World, request: &Request) -> bool {
-    let Some(namespace) = world.state.namespaces.get(&request.namespace) else { return false };
+/// Some budget is in the way of the eviction, and what it keeps cannot be strangers alone.
+fn budgeted(world: &World, request: &Request, pooling: Option<&Pooling>) -> bool {
+    let name = &request.namespace;
+    let Some(namespace) = world.state.namespaces.get(name) else { return false };
     let Some(pod) = namespace.pods.get(&request.name) else { return false };
+    let place = Place { world, request, name, namespace };
+    let stranger = |other: &Pod| match pooling {
+        Some(pooling) => {
+            let ours = selected(&pooling.selector, &other.labels) && place.reached(pooling, &other.labels);
+            of_a_job(other) || !ours
+        }
+        None => false,
+    };
     namespace.budgets.values().any(|budget| {
-        let covers = matches!(&budget.selector, Some(selector) if selected(selector, &pod.labels));
-        covers && budget.observed && budget.desired_healthy > 0
+        let covered = |pod: &Pod| matches!(&budget.selector, Some(selector) if selected(selector, &pod.labels));
+        let here = namespace.pods.values().filter(|other| covered(other) && !other.terminating && !other.finished);
+        let strangers = here.filter(|other| stranger(other)).count();
+        let asked = covered(pod) && (pod.ready || !budget.ready_alone);
+        asked && budget.observed && i64::from(budget.desired_healthy) > strangers as i64
     })
 }
 
@@ -334,6 +351,10 @@ impl Place<'_> {
                 let release = release_of_record(self.request);
                 release.is_some() && self.namespace.workloads.values().any(|workload| workload.release == release)
             }
+            (Effect::EvictPod, _) => match self.namespace.pods.get(&self.request.name) {
+                Some(pod) => here && serves(pod) && !of_a_job(pod),
+                None => here,
+            },
             (_, Some(Body::Pod(pod))) => here && serves(pod) && !of_a_job(pod),
             (_, Some(Body::Workload(workload))) => here && carries_alone(workload),
             _ => here,
@@ -526,7 +547,10 @@ impl Place<'_> {
         if workload.kind == Kind::ReplicaSet && workload.controller.is_some() {
             workload.ready > 0 || self.owned_pods("ReplicaSet", &workload.name).any(serves)
         } else {
-            carries_alone(workload)
+            let labels = &workload.template_labels;
+            let of_it = |pod: &Pod| labels.iter().all(|(key, value)| pod.labels.get(key) == Some(value));
+            let left = workload.replicas != 0 || workload.current != 0;
+            carries_alone(workload) || left && self.namespace.pods.values().any(|pod| serves(pod) && of_it(pod))
         }
     }
 

@@ -70,6 +70,8 @@ pub struct World {
     pub fresher: BTreeMap<WorkloadRef, Option<Workload>>,
     /// Overrides that differ from what the view holds.
     pub retaken: BTreeMap<OverrideRef, Option<Override>>,
+    /// A ServicePooling is stored that the view does not hold.
+    pub unheard: bool,
 }
 
 pub fn world(dice: &mut Dice) -> World {
@@ -79,8 +81,14 @@ pub fn world(dice: &mut Dice) -> World {
         let zone = dice.pick(&["a", "b"]);
         state.nodes.insert(name.to_owned(), labels([("zone", zone)]));
     }
-    let mut world =
-        World { state, settings, conclusions: BTreeMap::new(), fresher: BTreeMap::new(), retaken: BTreeMap::new() };
+    let mut world = World {
+        state,
+        settings,
+        conclusions: BTreeMap::new(),
+        fresher: BTreeMap::new(),
+        retaken: BTreeMap::new(),
+        unheard: dice.one_in(2),
+    };
     for name in NAMESPACES {
         if name == "one" || dice.one_in(2) {
             let namespace = namespace(dice, name);
@@ -359,6 +367,7 @@ pub fn budget(dice: &mut Dice) -> Budget {
         controller: None,
         floor_is_zero: dice.one_in(3),
         max_unavailable: dice.maybe(2, |dice| dice.choose(&[1, 2, 3, 5, 0])),
+        ready_alone: dice.one_in(4),
     }
 }
 

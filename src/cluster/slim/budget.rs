@@ -17,6 +17,7 @@ struct BudgetSpec {
     selector: Option<LabelSelector>,
     min_available: Option<IntOrString>,
     max_unavailable: Option<IntOrString>,
+    unhealthy_pod_eviction_policy: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -45,6 +46,7 @@ fn budget(metadata: &Meta, generation: Option<i64>, spec: &BudgetSpec, status: &
             Some(IntOrString::Int(most)) => Some(most),
             _ => None,
         },
+        ready_alone: spec.unhealthy_pod_eviction_policy.as_deref() == Some("AlwaysAllow"),
     }
 }
 

@@ -8,6 +8,7 @@ use kube::Resource;
 use poolguard_policy::selector::Labels;
 use poolguard_policy::state::{Kind, References, Replacement, Workload};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::meta::{Meta, REVISION, labels};
 use super::template::{Template, placement, references};
@@ -35,20 +36,61 @@ slim!(SlimReplicationController, WatchedReplicationController, core::Replication
 #[serde(default)]
 pub struct SlimCustom {
     pub(crate) metadata: Meta,
-    spec: CustomSpec,
-    status: WorkloadStatus,
+    spec: Option<CustomSpec>,
+    status: Lenient<WorkloadStatus>,
 }
 
 /// Of a watch: a custom workload.
-pub type WatchedCustom = kube::core::Object<CustomSpec, WorkloadStatus>;
+pub type WatchedCustom = kube::core::Object<Option<CustomSpec>, Lenient<WorkloadStatus>>;
 
-/// The spec of a custom workload. Where it has no template of its own, its selector says what its pods look like.
+/// The spec of a custom workload. Where it has no template of its own, its selector says what its pods look like. Its schema may be
+/// another than we think, and one object that differs must not keep us from the others.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct CustomSpec {
-    replicas: Option<i32>,
-    template: Option<Template>,
-    selector: Option<Selecting>,
+    replicas: Lenient<Option<i32>>,
+    template: Option<CustomTemplate>,
+    selector: Lenient<Option<Selecting>>,
+}
+
+/// A value, or the default where it is of another type.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(from = "Either<T>")]
+pub struct Lenient<T: Default>(T);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Either<T> {
+    Understood(T),
+    Other(IgnoredAny),
+}
+
+impl<T: Default> From<Either<T>> for Lenient<T> {
+    fn from(either: Either<T>) -> Self {
+        match either {
+            Either::Understood(value) => Self(value),
+            Either::Other(_) => Self(T::default()),
+        }
+    }
+}
+
+/// A template: of one whose pods nobody could make the labels, if it has any.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+enum CustomTemplate {
+    Whole(Template),
+    Labels { metadata: Meta },
+    Other(IgnoredAny),
+}
+
+impl From<CustomTemplate> for Option<Template> {
+    fn from(template: CustomTemplate) -> Self {
+        match template {
+            CustomTemplate::Whole(template) => Some(template),
+            CustomTemplate::Labels { metadata } => Some(Template { metadata, ..Template::default() }),
+            CustomTemplate::Other(_) => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -186,13 +228,13 @@ workloads! {
 impl SlimCustom {
     /// As the policy sees it.
     pub fn workload(self, kind: Kind) -> Workload {
-        let CustomSpec { replicas, template, selector } = self.spec;
-        let template = template.unwrap_or_else(|| {
+        let CustomSpec { replicas: Lenient(replicas), template, selector: Lenient(selector) } = self.spec.unwrap_or_default();
+        let template = template.and_then(Option::<Template>::from).unwrap_or_else(|| {
             let labels = selector.unwrap_or_default().match_labels;
             Template { metadata: Meta { labels, ..Meta::default() }, ..Template::default() }
         });
         let spec = WorkloadSpec { replicas, template, ..WorkloadSpec::default() };
-        workload(kind, self.metadata, None, spec, &self.status)
+        workload(kind, self.metadata, None, spec, &self.status.0)
     }
 }
 
