@@ -193,7 +193,9 @@ fn unconcerned(request: &Request, state: &State, settings: &Settings, unheard: O
             "is guarded, and the view has not heard of its ServicePooling yet: run your command again",
         )),
         // What is guarded in another namespace may have its release's record here.
-        None if matches!(request.door.effect, Effect::RemoveRelease | Effect::RemoveNamespace) => Decision::Search(None),
+        None if matches!(request.door.effect, Effect::RemoveRelease | Effect::RemoveNamespace) => {
+            Decision::Search(None)
+        }
         None => Decision::Search(Some(name.clone())),
     }
 }

@@ -121,7 +121,8 @@ async fn remember(view: Arc<View>, following: Following, shutdown: Shutdown) {
 fn remind(view: &View, following: &Following) {
     let namespaces: Vec<String> = view.read().namespaces.keys().cloned().collect();
     for namespace in namespaces {
-        let poolings = |state: &State| state.namespace(&namespace).map(|known| known.poolings.keys().cloned().collect());
+        let poolings =
+            |state: &State| state.namespace(&namespace).map(|known| known.poolings.keys().cloned().collect());
         let names: Vec<String> = poolings(&view.read()).unwrap_or_default();
         for some in names.chunks(AT_ONCE) {
             let state = view.read();

@@ -97,6 +97,7 @@ pub fn world(says: &Says) -> World {
         conclusions,
         fresher: BTreeMap::new(),
         retaken: BTreeMap::new(),
+        unheard: true,
     }
 }
 

@@ -7,7 +7,7 @@ use poolguard_policy::doors::Effect;
 use poolguard_policy::evidence::{Answer, Says, State as Concluded, Why, conclude};
 use poolguard_policy::given::Known;
 use poolguard_policy::guarded::Live;
-use poolguard_policy::pooling::{Enforcement, Key, Watched};
+use poolguard_policy::pooling::{Enforcement, Key, Pooling, Watched};
 use poolguard_policy::request::Request;
 use poolguard_policy::rules::decide;
 use poolguard_policy::selecting::Selecting;
@@ -82,7 +82,8 @@ fn what_carries_traffic_goes_only_by_a_named_exception() {
             if !matches!(takes, Takes::Traffic | Takes::UnknownPod) {
                 continue;
             }
-            let budgeted = request.door.effect == Effect::EvictPod && kept_by_a_budget(&world, &request, pooling.as_ref());
+            let budgeted =
+                request.door.effect == Effect::EvictPod && kept_by_a_budget(&world, &request, pooling.as_ref());
             let served = pooling.is_none() || concluded(&world, &request, &key).here().state != Concluded::NotServing;
             let warns = pooling.is_some_and(|pooling| pooling.enforcement == Enforcement::Warn)
                 || world.settings.enforcement == Enforcement::Warn;

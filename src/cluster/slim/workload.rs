@@ -228,7 +228,8 @@ workloads! {
 impl SlimCustom {
     /// As the policy sees it.
     pub fn workload(self, kind: Kind) -> Workload {
-        let CustomSpec { replicas: Lenient(replicas), template, selector: Lenient(selector) } = self.spec.unwrap_or_default();
+        let CustomSpec { replicas: Lenient(replicas), template, selector: Lenient(selector) } =
+            self.spec.unwrap_or_default();
         let template = template.and_then(Option::<Template>::from).unwrap_or_else(|| {
             let labels = selector.unwrap_or_default().match_labels;
             Template { metadata: Meta { labels, ..Meta::default() }, ..Template::default() }
