@@ -362,7 +362,7 @@ pub fn budget(dice: &mut Dice) -> Budget {
             Some(expecting([], "release", Operator::In, &["canary"])),
             None,
         ]),
-        desired_healthy: dice.choose(&[1, 2, 0]),
+        desired_healthy: dice.choose(&[1, 2, 3, 6, 0]),
         observed: !dice.one_in(4),
         controller: None,
         floor_is_zero: dice.one_in(3),
