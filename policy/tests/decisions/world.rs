@@ -169,7 +169,7 @@ fn namespace(dice: &mut Dice, name: &str) -> Namespace {
     for name in &["front", "back"][..dice.below(3)] {
         made.services.insert((*name).to_owned(), service(dice, name));
     }
-    if dice.one_in(2) {
+    if !dice.one_in(4) {
         made.budgets.insert("budget".to_owned(), budget(dice));
     }
     for glass in &["glass-1", "glass-2"][..dice.choose(&[0, 1, 0, 2])] {
@@ -362,7 +362,7 @@ pub fn budget(dice: &mut Dice) -> Budget {
             Some(expecting([], "release", Operator::In, &["canary"])),
             None,
         ]),
-        desired_healthy: dice.choose(&[1, 2, 3, 6, 0]),
+        desired_healthy: dice.choose(&[1, 2, 4, 0]),
         observed: !dice.one_in(4),
         controller: None,
         floor_is_zero: dice.one_in(3),
