@@ -245,3 +245,39 @@ impl From<WatchedCustom> for SlimCustom {
         Self { metadata: Meta::from(&metadata), spec, status: status.unwrap_or_default() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Labels, and how many replicas are wanted. A watch and a review have to see the same.
+    fn seen(parts: Value) -> (Labels, i32) {
+        let mut object = json!({"apiVersion": "example.dev/v1", "kind": "Rollout", "metadata": {"name": "web"}});
+        object.as_object_mut().expect("an object").extend(parts.as_object().expect("parts").clone());
+        let text = object.to_string();
+        let watched: WatchedCustom = serde_json::from_str(&text).expect("a watch takes whatever there is");
+        let reviewed: SlimCustom = serde_json::from_str(&text).expect("a review too");
+        let kind = Kind::Custom("Rollout");
+        let (watched, reviewed) = (SlimCustom::from(watched).workload(kind), reviewed.workload(kind));
+        assert_eq!(watched, reviewed);
+        (watched.template_labels, watched.replicas)
+    }
+
+    #[test]
+    fn a_custom_workload_of_another_schema_is_read_as_far_as_it_goes() {
+        let (web, none): (Labels, Labels) = ([("app", "web")].into_iter().collect(), Labels::new());
+        let labels = json!({"labels": {"app": "web"}});
+        for (parts, expected) in [
+            (json!({}), (none.clone(), 1)),
+            (json!({"spec": null}), (none.clone(), 1)),
+            (json!({"spec": {"selector": "app=web", "replicas": "many"}, "status": "fine"}), (none.clone(), 1)),
+            (json!({"spec": {"template": "none", "selector": {"matchLabels": {"app": "web"}}}}), (web.clone(), 1)),
+            (json!({"spec": {"replicas": 3, "template": {"metadata": labels, "spec": {"containers": "two"}}}}), (web.clone(), 3)),
+            (json!({"spec": {"replicas": 3, "template": {"metadata": labels, "spec": {}}}, "status": {"replicas": 3}}), (web, 3)),
+        ] {
+            assert_eq!(seen(parts.clone()), expected, "{parts}");
+        }
+    }
+}
