@@ -274,8 +274,14 @@ mod tests {
             (json!({"spec": null}), (none.clone(), 1)),
             (json!({"spec": {"selector": "app=web", "replicas": "many"}, "status": "fine"}), (none.clone(), 1)),
             (json!({"spec": {"template": "none", "selector": {"matchLabels": {"app": "web"}}}}), (web.clone(), 1)),
-            (json!({"spec": {"replicas": 3, "template": {"metadata": labels, "spec": {"containers": "two"}}}}), (web.clone(), 3)),
-            (json!({"spec": {"replicas": 3, "template": {"metadata": labels, "spec": {}}}, "status": {"replicas": 3}}), (web, 3)),
+            (
+                json!({"spec": {"replicas": 3, "template": {"metadata": labels, "spec": {"containers": "two"}}}}),
+                (web.clone(), 3),
+            ),
+            (
+                json!({"spec": {"replicas": 3, "template": {"metadata": labels, "spec": {}}}, "status": {"replicas": 3}}),
+                (web, 3),
+            ),
         ] {
             assert_eq!(seen(parts.clone()), expected, "{parts}");
         }
