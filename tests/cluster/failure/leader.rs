@@ -41,7 +41,7 @@ const SECRETS: [&str; 2] = ["poolguard-webhook-ca", "poolguard-webhook-tls"];
 /// As long as nothing is written for so long, nothing more is to be done.
 const QUIET: Duration = Duration::from_secs(4);
 /// One rotation of each kind, with a kill at each write.
-const ROTATION: Duration = Duration::from_secs(150);
+const ROTATION: Duration = Duration::from_secs(300);
 
 /// What the controller keeps for the service and for itself, without times, keys and who wrote it.
 fn kept(datacenter: &Datacenter) -> Value {

@@ -96,7 +96,7 @@ subjects: [{{apiGroup: rbac.authorization.k8s.io, kind: Group, name: deployers}}
 "#
     ))?;
     // The API server learns of new roles by a watch of its own, and a young one still aggregates the role admin.
-    wait_for(&format!("a deployer's rights in {name}"), Duration::from_secs(20), || {
+    wait_for(&format!("a deployer's rights in {name}"), Duration::from_secs(60), || {
         datacenter.call(Who::Deployer, "kubectl", &["-n", name, "auth", "can-i", "list", "secrets"])?.success()
     })?;
     Ok(())
