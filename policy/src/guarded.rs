@@ -137,7 +137,7 @@ fn whole_namespace(request: &Request, namespace: &Namespace) -> bool {
     }
     match request.old.as_ref().map(|object| &object.body) {
         Some(Body::Pod(pod)) => counts(pod),
-        Some(Body::Workload(workload)) => workload.may_carry(),
+        Some(Body::Workload(workload)) => workload.may_carry() || namespace.may_carry(workload),
         _ => true,
     }
 }
@@ -456,7 +456,9 @@ fn reference_touch(request: &Request, namespace: &Namespace, pooling: &Pooling, 
             WorkloadRef { namespace: request.namespace.clone(), kind: workload.kind, name: workload.name.clone() };
         match live.get(&reference) {
             None => unread.push(reference),
-            Some(Some(now)) if names(request, now) && now.may_carry() => named.push(&now.template_labels),
+            Some(Some(now)) if names(request, now) && (now.may_carry() || namespace.may_carry(now)) => {
+                named.push(&now.template_labels)
+            }
             Some(_) => {}
         }
     }

@@ -190,7 +190,7 @@ fn unconcerned(request: &Request, state: &State, settings: &Settings, unheard: O
         Some(false) => allow(Reason::NotGuarded),
         Some(true) => Decision::Fault(words::fault(
             name,
-            "is guarded, and the view has not heard of its ServicePooling yet: run your command again",
+            "is guarded, and the view has not heard of a ServicePooling yet: run your command again",
         )),
         // What is guarded in another namespace may have its release's record here.
         None if matches!(request.door.effect, Effect::RemoveRelease | Effect::RemoveNamespace) => {

@@ -374,15 +374,15 @@ fn next(told: &Told<'_>, pooling: &Pooling, conclusion: &Conclusion) -> Vec<Stri
 /// What makes an eviction of a service's pod possible.
 fn budget(told: &Told<'_>, service: &str) -> String {
     let namespace = plain(&told.request.namespace);
-    let Some(name) = deployment(told) else {
-        return format!("kubectl -n {namespace} get pods   (two replicas let one be evicted; else depool the service)");
-    };
     let state = told.state.namespace(&told.request.namespace);
-    let replicas = state
-        .and_then(|state| state.workloads.get(&(crate::state::Kind::Deployment, name.clone())))
-        .map_or(0, |workload| workload.replicas);
-    if replicas < 2 {
-        return format!("kubectl -n {namespace} scale deployment {name} --replicas=2   (or depool the service)");
+    let deployment = deployment(told);
+    if let Some(name) = &deployment {
+        let replicas = state
+            .and_then(|state| state.workloads.get(&(crate::state::Kind::Deployment, name.clone())))
+            .map_or(0, |workload| workload.replicas);
+        if replicas < 2 {
+            return format!("kubectl -n {namespace} scale deployment {name} --replicas=2   (or depool the service)");
+        }
     }
     let covering = state.and_then(|state| {
         let pod = state.pods.get(&told.request.name)?;
@@ -390,6 +390,9 @@ fn budget(told: &Told<'_>, service: &str) -> String {
         Some((plain(name), budget, pod))
     });
     match covering {
+        None if deployment.is_none() => {
+            format!("kubectl -n {namespace} get pods   (two replicas let one be evicted; else depool the service)")
+        }
         None => format!("kubectl -n {namespace} get pdb   (poolguard makes one within seconds; then try again)"),
         Some((name, budget, _)) if !budget.observed => {
             format!("kubectl -n {namespace} get pdb {name}   (its status is of an earlier spec; try again in a moment)")

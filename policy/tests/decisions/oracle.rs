@@ -356,7 +356,7 @@ impl Place<'_> {
                 None => here,
             },
             (_, Some(Body::Pod(pod))) => here && serves(pod) && !of_a_job(pod),
-            (_, Some(Body::Workload(workload))) => here && carries_alone(workload),
+            (_, Some(Body::Workload(workload))) => here && (carries_alone(workload) || self.may_carry(workload)),
             _ => here,
         }
     }
@@ -598,7 +598,7 @@ impl Place<'_> {
             let reference =
                 WorkloadRef { namespace: self.name.to_owned(), kind: workload.kind, name: workload.name.clone() };
             let Some(now) = self.world.workload(&reference) else { continue };
-            if names(&now) && carries_alone(&now) {
+            if names(&now) && (carries_alone(&now) || self.may_carry(&now)) {
                 found.push(now.template_labels);
             }
         }

@@ -36,12 +36,12 @@ slim!(SlimReplicationController, WatchedReplicationController, core::Replication
 #[serde(default)]
 pub struct SlimCustom {
     pub(crate) metadata: Meta,
-    spec: Option<CustomSpec>,
-    status: Lenient<WorkloadStatus>,
+    spec: Option<Lenient<CustomSpec>>,
+    status: Lenient<CustomStatus>,
 }
 
 /// Of a watch: a custom workload.
-pub type WatchedCustom = kube::core::Object<Option<CustomSpec>, Lenient<WorkloadStatus>>;
+pub type WatchedCustom = kube::core::Object<Option<Lenient<CustomSpec>>, Lenient<CustomStatus>>;
 
 /// The spec of a custom workload. Where it has no template of its own, its selector says what its pods look like. Its schema may be
 /// another than we think, and one object that differs must not keep us from the others.
@@ -51,6 +51,14 @@ pub struct CustomSpec {
     replicas: Lenient<Option<i32>>,
     template: Option<CustomTemplate>,
     selector: Lenient<Option<Selecting>>,
+}
+
+/// The status of a custom workload.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CustomStatus {
+    replicas: Lenient<Option<i32>>,
+    ready_replicas: Lenient<Option<i32>>,
 }
 
 /// A value, or the default where it is of another type.
@@ -229,13 +237,16 @@ impl SlimCustom {
     /// As the policy sees it.
     pub fn workload(self, kind: Kind) -> Workload {
         let CustomSpec { replicas: Lenient(replicas), template, selector: Lenient(selector) } =
-            self.spec.unwrap_or_default();
+            self.spec.unwrap_or_default().0;
         let template = template.and_then(Option::<Template>::from).unwrap_or_else(|| {
             let labels = selector.unwrap_or_default().match_labels;
             Template { metadata: Meta { labels, ..Meta::default() }, ..Template::default() }
         });
         let spec = WorkloadSpec { replicas, template, ..WorkloadSpec::default() };
-        workload(kind, self.metadata, None, spec, &self.status.0)
+        let Lenient(CustomStatus { replicas: Lenient(replicas), ready_replicas: Lenient(ready_replicas) }) =
+            self.status;
+        let status = WorkloadStatus { replicas, ready_replicas, ..WorkloadStatus::default() };
+        workload(kind, self.metadata, None, spec, &status)
     }
 }
 
@@ -272,6 +283,7 @@ mod tests {
         for (parts, expected) in [
             (json!({}), (none.clone(), 1)),
             (json!({"spec": null}), (none.clone(), 1)),
+            (json!({"spec": "none", "status": {"replicas": "few"}}), (none.clone(), 1)),
             (json!({"spec": {"selector": "app=web", "replicas": "many"}, "status": "fine"}), (none.clone(), 1)),
             (json!({"spec": {"template": "none", "selector": {"matchLabels": {"app": "web"}}}}), (web.clone(), 1)),
             (
