@@ -387,11 +387,10 @@ impl Namespace {
     pub fn may_carry(&self, workload: &Workload) -> bool {
         if workload.is_owned_set() {
             workload.ready > 0 || self.pods_of(workload.kind, &workload.name).any(Pod::may_serve)
-        } else if workload.never_up && !workload.is_at_zero() {
-            let made = |pod: &Pod| contains(&pod.labels, &workload.template_labels);
-            workload.ready > 0 || self.pods.values().any(|pod| pod.may_serve() && made(pod))
         } else {
-            workload.may_carry()
+            let made = |pod: &Pod| contains(&pod.labels, &workload.template_labels);
+            let up_after_all = || self.pods.values().any(|pod| pod.may_serve() && made(pod));
+            workload.may_carry() || workload.never_up && !workload.is_at_zero() && up_after_all()
         }
     }
 

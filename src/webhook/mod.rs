@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use poolguard_policy::pooling::Watched;
-use poolguard_policy::state::State;
 use thiserror::Error;
 
 use crate::cluster::{Kinds, View};
@@ -121,9 +120,9 @@ async fn remember(view: Arc<View>, following: Following, shutdown: Shutdown) {
 fn remind(view: &View, following: &Following) {
     let namespaces: Vec<String> = view.read().namespaces.keys().cloned().collect();
     for namespace in namespaces {
-        let poolings =
-            |state: &State| state.namespace(&namespace).map(|known| known.poolings.keys().cloned().collect());
-        let names: Vec<String> = poolings(&view.read()).unwrap_or_default();
+        let names: Option<Vec<String>> =
+            view.read().namespace(&namespace).map(|known| known.poolings.keys().cloned().collect());
+        let names = names.unwrap_or_default();
         for some in names.chunks(AT_ONCE) {
             let state = view.read();
             let Some(known) = state.namespace(&namespace) else { break };
