@@ -18,15 +18,19 @@ use crate::observe::{Bad, SourcesError, http};
 const RECORD_LIMIT: usize = 8 << 20;
 /// All records of a large installation are a few megabytes.
 const LIST_LIMIT: usize = 64 << 20;
-/// A watch that is silent for as long is begun again, in case its connection is dead: so long may status be wrong then.
+/// A watch that is silent for as long is doubted, in case its connection is dead: so long may status be wrong then.
 const WATCH_SILENCE: Duration = Duration::from_secs(15);
 /// The next endpoint is asked when one has not answered within this part of the time-out.
 const HEDGE: u32 = 5;
+/// A longer body is decoded beside the threads that answer: one of many records takes tens of milliseconds.
+const LONG: usize = 64 << 10;
 
 /// Why a watch must be begun anew.
 #[derive(Debug)]
 pub(super) enum Interrupted {
-    /// The event history does not reach back to where the watch begins, or it was silent for long: list again. In words.
+    /// Nothing was heard for long: there was nothing to hear, or the connection is dead.
+    Silent,
+    /// The event history does not reach back to where the watch begins, or etcd ended it: list again. In words.
     Stale(&'static str),
     /// Something failed.
     Failed(Bad),
@@ -56,6 +60,8 @@ pub(super) struct Client {
     preferred: AtomicUsize,
     /// The highest index seen.
     highest: AtomicU64,
+    /// [`WATCH_SILENCE`].
+    pub(super) silence: Duration,
 }
 
 impl Client {
@@ -81,6 +87,7 @@ impl Client {
             credentials,
             preferred: AtomicUsize::new(0),
             highest: AtomicU64::new(0),
+            silence: WATCH_SILENCE,
         })
     }
 
@@ -142,7 +149,8 @@ impl Client {
     ) -> (usize, Result<(Option<Told>, u64), Bad>) {
         let url = self.url(&self.endpoints[endpoint], record, &[("recursive", "true"), ("quorum", "true")]);
         let read = match tokio::time::timeout(self.timeout, self.get(url, limit)).await {
-            Ok(Ok((StatusCode::OK, index, body))) => serde_json::from_slice(&body)
+            Ok(Ok((StatusCode::OK, index, body))) => decoded(body)
+                .await
                 .map(|told| (Some(told), index))
                 .map_err(|error| Bad::new(Why::Malformed, &format!("etcd's answer cannot be read ({error})"))),
             Ok(Ok((status, index, body))) => match serde_json::from_slice::<Refused>(&body) {
@@ -167,8 +175,8 @@ impl Client {
         };
         let from = (index + 1).to_string();
         let url = self.url(endpoint, None, &[("wait", "true"), ("recursive", "true"), ("waitIndex", &from)]);
-        match tokio::time::timeout(WATCH_SILENCE, self.get(url, LIST_LIMIT)).await {
-            Err(_) => Err(Interrupted::Stale("the watch was silent")),
+        match tokio::time::timeout(self.silence, self.get(url, LIST_LIMIT)).await {
+            Err(_) => Err(Interrupted::Silent),
             Ok(Err(bad)) => Err(Interrupted::Failed(bad)),
             // etcd ends a watch that it gives up with an empty body.
             Ok(Ok((StatusCode::OK, _, body))) if body.is_empty() => Err(Interrupted::Stale("etcd ended the watch")),
@@ -210,6 +218,15 @@ impl Client {
             .unwrap_or_default();
         Ok((status, index, http::body("etcd", response, limit).await?))
     }
+}
+
+/// Decodes an answer.
+async fn decoded(body: Vec<u8>) -> Result<Told, serde_json::Error> {
+    if body.len() < LONG {
+        return serde_json::from_slice(&body);
+    }
+    let decoding = tokio::task::spawn_blocking(move || serde_json::from_slice(&body));
+    decoding.await.unwrap_or_else(|error| Err(serde::de::Error::custom(error)))
 }
 
 fn unreachable(detail: &str) -> Bad {

@@ -9,6 +9,7 @@ use super::decode::{Told, place, records, value};
 use crate::observe::Bad;
 use crate::runtime::Shutdown;
 use jiff::Timestamp;
+use poolguard_policy::evidence::Why;
 
 /// The first pause after a failure; it doubles up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -55,7 +56,7 @@ struct End {
 }
 
 /// One list and the watch after it.
-async fn round(source: &Conftool) -> End {
+async fn round(source: &Arc<Conftool>) -> End {
     let Read { found: told, mut index, restored } = match source.client.list().await {
         Ok(listed) => listed,
         Err(bad) => return End { listed: false, heard: false, bad: Some(bad) },
@@ -63,28 +64,54 @@ async fn round(source: &Conftool) -> End {
     if restored {
         source.forget(Timestamp::now());
     }
-    let listed = told.map(|told| records(&told.node, &source.client.prefix)).unwrap_or_default();
-    source.take(None, |all| *all = listed);
+    if let Some(bad) = take_over(source, told).await {
+        return End { listed: false, heard: false, bad: Some(bad) };
+    }
     let mut heard = false;
     let bad = loop {
         let next = tokio::select! {
             next = source.client.next(index) => next,
             () = source.again.notified() => break None,
         };
-        match next {
+        let why = match next {
             Ok(told) => {
                 heard = true;
                 index = told.node.modified_index.max(index);
                 apply(source, &told);
+                continue;
             }
-            Err(Interrupted::Stale(why)) => {
-                tracing::info!(source = source.name, why, "conftool is listed again");
-                break None;
-            }
+            Err(Interrupted::Silent) => match unchanged(source, index).await {
+                Ok(true) => continue,
+                Ok(false) => "the watch was silent, and etcd has changed",
+                Err(bad) => break Some(bad),
+            },
+            Err(Interrupted::Stale(why)) => why,
             Err(Interrupted::Failed(bad)) => break Some(bad),
-        }
+        };
+        tracing::info!(source = source.name, why, "conftool is listed again");
+        break None;
     };
     End { listed: true, heard, bad }
+}
+
+/// Takes over a whole list, beside the threads that answer: with many records it takes tens of milliseconds.
+async fn take_over(source: &Arc<Conftool>, told: Option<Told>) -> Option<Bad> {
+    let source = Arc::clone(source);
+    let work = tokio::task::spawn_blocking(move || {
+        let listed = told.map(|told| records(&told.node, &source.client.prefix)).unwrap_or_default();
+        source.take(None, |all| *all = listed);
+    });
+    work.await.err().map(|error| Bad::new(Why::Malformed, &format!("etcd's records cannot be taken over ({error})")))
+}
+
+/// Whether etcd, by quorum, is where it was: then there was nothing to be heard, whichever member the watch is at.
+async fn unchanged(source: &Conftool, before: u64) -> Result<bool, Bad> {
+    let Some(record) = source.some_record() else { return Ok(false) };
+    let Read { index, restored, .. } = source.client.record(&record).await?;
+    if restored {
+        source.forget(Timestamp::now());
+    }
+    Ok(!restored && index == before)
 }
 
 fn apply(source: &Conftool, told: &Told) {

@@ -143,6 +143,11 @@ impl Conftool {
         self.again.notify_one();
     }
 
+    /// The name of any record, or nothing where there is none.
+    fn some_record(&self) -> Option<String> {
+        lock(&self.snapshot).records.keys().next().cloned()
+    }
+
     /// Why it cannot be followed at the moment.
     pub(super) fn down(&self) -> Option<String> {
         lock(&self.snapshot).down.as_ref().map(|(why, since)| {

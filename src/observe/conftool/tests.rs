@@ -1,8 +1,9 @@
 //! What follows from a record as a whole, through the way that the watch's events take.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use axum::extract::State;
+use axum::response::IntoResponse;
 use jiff::SignedDuration;
 use poolguard_policy::pooling::{Arm, Enforcement};
 use poolguard_policy::selector::Selector;
@@ -143,5 +144,57 @@ async fn an_etcd_that_ends_every_watch_is_listed_less_and_less_often() {
     }
     // 100 ms, 200 ms and 400 ms.
     assert!(start.elapsed() >= std::time::Duration::from_millis(700), "listed 4 times within {:?}", start.elapsed());
+    following.abort();
+}
+
+/// etcd, at the wire: one record, and a watch that never says anything.
+#[derive(Default)]
+struct Quiet {
+    /// Its index.
+    index: AtomicU64,
+    lists: AtomicUsize,
+    watches: AtomicUsize,
+}
+
+async fn quiet(State(etcd): State<Arc<Quiet>>, uri: axum::http::Uri) -> impl IntoResponse {
+    let watch = uri.query().is_some_and(|query| query.contains("wait=true"));
+    if watch {
+        etcd.watches.fetch_add(1, Ordering::SeqCst);
+        std::future::pending::<()>().await;
+    }
+    if uri.path().ends_with("/discovery") {
+        etcd.lists.fetch_add(1, Ordering::SeqCst);
+    }
+    let node = r#"{"key":"/conftool/v1/discovery/pilot/eqiad","value":"{\"pooled\":true}","modifiedIndex":3}"#;
+    ([("x-etcd-index", etcd.index.load(Ordering::SeqCst).to_string())], format!(r#"{{"action":"get","node":{node}}}"#))
+}
+
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < std::time::Duration::from_secs(30), "waited for {what}");
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_silent_watch_is_begun_again_and_everything_listed_only_where_etcd_has_changed() {
+    let etcd = Arc::new(Quiet { index: 7.into(), ..Quiet::default() });
+    let routes = axum::Router::new().fallback(axum::routing::get(quiet)).with_state(Arc::clone(&etcd));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    let mut source = source_at(&endpoint);
+    source.client.silence = std::time::Duration::from_millis(20);
+    let following = tokio::spawn(follow(Arc::new(source), crate::runtime::Shutdown::default()));
+    let lists = || etcd.lists.load(Ordering::SeqCst);
+    until("the fifth watch", || etcd.watches.load(Ordering::SeqCst) >= 5).await;
+    assert_eq!(lists(), 1, "nothing has changed");
+    // Whatever it was, the watch may have missed it.
+    etcd.index.store(9, Ordering::SeqCst);
+    until("a list after a change", || lists() == 2).await;
+    // Restored from an older state.
+    etcd.index.store(5, Ordering::SeqCst);
+    until("a list after a restore", || lists() == 3).await;
     following.abort();
 }
