@@ -1,4 +1,4 @@
-//! Background tasks that a process cannot do without: one that ends ends the process.
+//! Background tasks that a process cannot do without: one that ends ends the process. And long work, beside what answers.
 
 use super::Shutdown;
 
@@ -16,6 +16,16 @@ pub fn essential(name: &'static str, shutdown: &Shutdown, work: impl Future<Outp
     });
 }
 
+/// Does what takes many milliseconds beside the threads that answer. A panic goes on where it is awaited.
+pub async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // Only the end of the runtime cancels it, and that of whoever waits with it.
+        Err(_) => std::future::pending().await,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -26,6 +36,19 @@ mod tests {
         essential("short", &shutdown, async {});
         shutdown.requested().await;
         assert_eq!(shutdown.failed(), Some("short"));
+    }
+
+    #[tokio::test]
+    async fn long_work_that_panics_ends_the_process_too() {
+        let shutdown = Shutdown::default();
+        essential("panicking", &shutdown, async { beside(|| assert_eq!(beside_two(), 3)).await });
+        shutdown.requested().await;
+        assert_eq!(shutdown.failed(), Some("panicking"));
+        assert_eq!(beside(beside_two).await, 2);
+    }
+
+    fn beside_two() -> u8 {
+        2
     }
 
     #[tokio::test]

@@ -23,7 +23,7 @@ use crate::cluster::{Kinds, View};
 use crate::config::Config;
 use crate::observe::{Following, Sources};
 use crate::runtime::metrics::{Collectors, Metrics as _};
-use crate::runtime::tasks::essential;
+use crate::runtime::tasks::{beside, essential};
 use crate::runtime::{Environment, Shutdown, tls};
 
 /// How soon a new service is remembered.
@@ -110,9 +110,7 @@ async fn remember(view: Arc<View>, following: Following, shutdown: Shutdown) {
         }
         let (view, following) = (Arc::clone(&view), following.clone());
         // To go through thousands takes milliseconds, for which no review is to wait.
-        if tokio::task::spawn_blocking(move || remind(&view, &following)).await.is_err() {
-            return;
-        }
+        beside(move || remind(&view, &following)).await;
     }
 }
 

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use poolguard_harness::command::{Output, run};
 use poolguard_harness::datacenter::{Controllers, Datacenter, Who};
+use poolguard_harness::objects::{differences, objects, record};
 use poolguard_harness::operator::{NAMESPACE, Operator, Truth};
 use poolguard_harness::services;
 use poolguard_harness::wait::wait_for;
@@ -73,6 +74,7 @@ fn nothing_that_is_applied_changes_under_its_owners_feet_and_its_health_can_be_r
     assert!(!differs.ok() && differs.text().contains("team: a"), "{}", differs.text());
 
     health(datacenter, operator);
+    whole(datacenter, operator);
     tested(datacenter, operator);
 }
 
@@ -101,6 +103,75 @@ fn health(datacenter: &Datacenter, operator: &Operator) {
     let seen = kubectl(datacenter, &["-n", SERVICE, "get", "servicepooling", SERVICE, "-o", path]);
     let (wanted, seen) = seen.split_once('=').expect("both");
     assert_eq!(wanted, seen);
+}
+
+/// The example chart with its ServicePooling in it, as the documentation advises: the resource goes together with what it guards.
+fn whole(datacenter: &Datacenter, operator: &Operator) {
+    let chart = datacenter.folder.join("whole");
+    fs::create_dir_all(chart.join("templates")).expect("a folder");
+    for file in ["Chart.yaml", "values.yaml", "templates/service.yaml"] {
+        let example = poolguard_harness::root().join("examples/service-chart").join(file);
+        fs::copy(example, chart.join(file)).expect("a copy");
+    }
+    let pooling = pooling("ActiveActive").replace(SERVICE, "{{ .Release.Namespace }}");
+    let pooling = pooling.replace("pooledIn: [codfw]", "pooledIn: [{{ .Values.pooledIn }}]");
+    fs::write(chart.join("templates/pooling.yaml"), pooling).expect("a file");
+    let chart = chart.to_string_lossy();
+    // The controller takes the namespace's label away once no ServicePooling is left, or it does not.
+    for (helm, namespace, controlled) in [("helm3", "whole", true), ("helm4", "headless", false)] {
+        services::namespace(datacenter, namespace).expect("a namespace");
+        let own = ["-n", namespace];
+        let helm = |arguments: &[&str]| {
+            datacenter.call(Who::Deployer, helm, &[&own[..], arguments].concat()).expect("helm starts")
+        };
+        let deploy = |pooled_in: &str| {
+            let values = format!("app={namespace},pooledIn={pooled_in}");
+            helm(&["upgrade", "--install", "main", &chart, "--set", &values]).success().expect("it is installed");
+        };
+        deploy("eqiad");
+        services::ready(datacenter, namespace).expect("ready pods");
+        services::guarded(datacenter, namespace).expect("guarded");
+        let delete = format!("{namespace}-main");
+        let delete = ["delete", "deployment", &delete, "--dry-run=server"];
+        let dry = || datacenter.call(Who::Deployer, "kubectl", &[&own[..], &delete].concat());
+        wait_for("the guard", SOON, || {
+            let output = dry()?;
+            anyhow::ensure!(output.text().contains("serves live traffic"), "{}", output.text());
+            Ok(())
+        })
+        .expect("a guard");
+        let refused = || operator.refused_in(namespace).expect("the metric");
+        let (before, refusals) = (objects(datacenter, namespace).expect("the objects"), refused());
+        let output = helm(&["uninstall", "main"]);
+        assert!(!output.ok() && refused() > refusals, "{}", output.text());
+        let changed = differences(&before, &objects(datacenter, namespace).expect("the objects"));
+        assert!(changed.is_empty(), "`{}` changed {changed:?}", output.command);
+        let state = record(datacenter, namespace, "main").expect("records");
+        assert_eq!(state.as_deref(), Some("deployed"));
+        deploy("codfw");
+        wait_for("the depool to be seen", SOON, || dry()?.success()).expect("a permission");
+        if !controlled {
+            operator.stop(datacenter, "controller", true).expect("the controller dies");
+        }
+        helm(&["uninstall", "main"]).success().expect("all of it goes at once");
+        let left = kubectl(datacenter, &[&own[..], &["get", "deployments,servicepoolings", "-o", "name"]].concat());
+        assert_eq!(left, "", "nothing is left");
+        let label = || {
+            let path = r"jsonpath={.metadata.labels.poolguard\.dev/protected}";
+            datacenter.kubectl(&["get", "namespace", namespace, "-o", path])?.success()
+        };
+        if controlled {
+            wait_for("the label to go", SOON, || {
+                let label = label()?;
+                anyhow::ensure!(label.is_empty(), "it is {label:?}");
+                Ok(())
+            })
+            .expect("no label");
+        } else {
+            assert_ne!(label().expect("the namespace"), "", "nobody takes it away");
+            operator.start(datacenter, "controller").expect("it starts again");
+        }
+    }
 }
 
 /// The pod of `helm test`, with the rights of its own ServiceAccount and no others.

@@ -65,18 +65,6 @@ impl Scenario<'_> {
         self.kubectl(&["get", "pods", "-l", label, "-o", path]).success().expect("a pod")
     }
 
-    /// The arguments of an eviction without the help of `kubectl drain`.
-    fn eviction(&self, pod: &str) -> [String; 5] {
-        let file = self.datacenter().folder.join(format!("eviction-{}.json", self.name));
-        let eviction = format!(
-            r#"{{"apiVersion":"policy/v1","kind":"Eviction","metadata":{{"name":"{pod}","namespace":"{}"}}}}"#,
-            self.name
-        );
-        std::fs::write(&file, eviction).expect("a file");
-        let path = format!("/api/v1/namespaces/{}/pods/{pod}/eviction", self.name);
-        ["create".to_owned(), "--raw".to_owned(), path, "-f".to_owned(), file.to_string_lossy().into_owned()]
-    }
-
     fn evict(&self, reason: Reason, pod: &str) {
         let arguments = self.eviction(pod);
         self.golden(reason, Kubectl, Who::Deployer, &arguments.each_ref().map(String::as_str));

@@ -193,6 +193,18 @@ impl<'a> Scenario<'a> {
         objects(self.datacenter(), &self.name).expect("the objects")
     }
 
+    /// The arguments of an eviction without the help of `kubectl drain`.
+    pub fn eviction(&self, pod: &str) -> [String; 5] {
+        let file = self.datacenter().folder.join(format!("eviction-{}.json", self.name));
+        let eviction = format!(
+            r#"{{"apiVersion":"policy/v1","kind":"Eviction","metadata":{{"name":"{pod}","namespace":"{}"}}}}"#,
+            self.name
+        );
+        std::fs::write(&file, eviction).expect("a file");
+        let path = format!("/api/v1/namespaces/{}/pods/{pod}/eviction", self.name);
+        ["create".to_owned(), "--raw".to_owned(), path, "-f".to_owned(), file.to_string_lossy().into_owned()]
+    }
+
     /// How many requests in this namespace the webhook has refused.
     pub fn refusals(&self) -> f64 {
         self.operator.refused_in(&self.name).expect("the metric")

@@ -12,9 +12,9 @@ use super::Values;
 use super::decode::{Refused, Told, records};
 use crate::config::ConftoolSource;
 use crate::observe::{Bad, SourcesError, http};
+use crate::runtime::tasks::beside;
 
-/// One record is a few hundred bytes, and etcd takes no value above 1.5 MiB: a value that is too long is told as such, without
-/// hiding the others.
+/// One record is a few hundred bytes. A value that is too long, but fits in here, is told as such, without hiding the others.
 const RECORD_LIMIT: usize = 8 << 20;
 /// All records of a large installation are a few megabytes.
 const LIST_LIMIT: usize = 64 << 20;
@@ -180,9 +180,13 @@ impl Client {
             Ok(Err(bad)) => Err(Interrupted::Failed(bad)),
             // etcd ends a watch that it gives up with an empty body.
             Ok(Ok((StatusCode::OK, _, body))) if body.is_empty() => Err(Interrupted::Stale("etcd ended the watch")),
-            Ok(Ok((StatusCode::OK, _, body))) => serde_json::from_slice(&body).map_err(|error| {
-                Interrupted::Failed(Bad::new(Why::Malformed, &format!("etcd's event cannot be read ({error})")))
-            }),
+            Ok(Ok((StatusCode::OK, _, body))) => {
+                let told = decoded(body).await.map_err(|error| {
+                    Interrupted::Failed(Bad::new(Why::Malformed, &format!("etcd's event cannot be read ({error})")))
+                })?;
+                self.highest.fetch_max(told.node.modified_index, Ordering::SeqCst);
+                Ok(told)
+            }
             Ok(Ok((status, _, body))) => match serde_json::from_slice::<Refused>(&body) {
                 // "The event in requested index is outdated and cleared".
                 Ok(refused) if refused.code == 401 => Err(Interrupted::Stale("etcd's history was cleared")),
@@ -225,8 +229,7 @@ async fn decoded(body: Vec<u8>) -> Result<Told, serde_json::Error> {
     if body.len() < LONG {
         return serde_json::from_slice(&body);
     }
-    let decoding = tokio::task::spawn_blocking(move || serde_json::from_slice(&body));
-    decoding.await.unwrap_or_else(|error| Err(serde::de::Error::custom(error)))
+    beside(move || serde_json::from_slice(&body)).await
 }
 
 fn unreachable(detail: &str) -> Bad {

@@ -8,8 +8,8 @@ use super::client::{Interrupted, Read};
 use super::decode::{Told, place, records, value};
 use crate::observe::Bad;
 use crate::runtime::Shutdown;
+use crate::runtime::tasks::beside;
 use jiff::Timestamp;
-use poolguard_policy::evidence::Why;
 
 /// The first pause after a failure; it doubles up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -64,9 +64,7 @@ async fn round(source: &Arc<Conftool>) -> End {
     if restored {
         source.forget(Timestamp::now());
     }
-    if let Some(bad) = take_over(source, told).await {
-        return End { listed: false, heard: false, bad: Some(bad) };
-    }
+    take_over(source, told).await;
     let mut heard = false;
     let bad = loop {
         let next = tokio::select! {
@@ -80,11 +78,12 @@ async fn round(source: &Arc<Conftool>) -> End {
                 apply(source, &told);
                 continue;
             }
-            Err(Interrupted::Silent) => match unchanged(source, index).await {
-                Ok(true) => continue,
-                Ok(false) => "the watch was silent, and etcd has changed",
-                Err(bad) => break Some(bad),
-            },
+            // Nothing was to be heard, at whichever member the watch is.
+            Err(Interrupted::Silent) if unchanged(source, index).await => {
+                look_again(source).await;
+                continue;
+            }
+            Err(Interrupted::Silent) => "the watch was silent",
             Err(Interrupted::Stale(why)) => why,
             Err(Interrupted::Failed(bad)) => break Some(bad),
         };
@@ -94,24 +93,31 @@ async fn round(source: &Arc<Conftool>) -> End {
     End { listed: true, heard, bad }
 }
 
-/// Takes over a whole list, beside the threads that answer: with many records it takes tens of milliseconds.
-async fn take_over(source: &Arc<Conftool>, told: Option<Told>) -> Option<Bad> {
+/// Takes over a whole list: with many records it takes tens of milliseconds.
+async fn take_over(source: &Arc<Conftool>, told: Option<Told>) {
     let source = Arc::clone(source);
-    let work = tokio::task::spawn_blocking(move || {
+    beside(move || {
         let listed = told.map(|told| records(&told.node, &source.client.prefix)).unwrap_or_default();
         source.take(None, |all| *all = listed);
-    });
-    work.await.err().map(|error| Bad::new(Why::Malformed, &format!("etcd's records cannot be taken over ({error})")))
+    })
+    .await;
 }
 
-/// Whether etcd, by quorum, is where it was: then there was nothing to be heard, whichever member the watch is at.
-async fn unchanged(source: &Conftool, before: u64) -> Result<bool, Bad> {
-    let Some(record) = source.some_record() else { return Ok(false) };
-    let Read { index, restored, .. } = source.client.record(&record).await?;
+/// Looks once more at all that is known: an answer that was under way while the watch told something newer may have been looked at
+/// after it.
+async fn look_again(source: &Arc<Conftool>) {
+    let source = Arc::clone(source);
+    beside(move || source.look_at_all()).await;
+}
+
+/// Whether etcd is surely where it was, by quorum: one record is read for its index. Where that fails, a list tells more.
+async fn unchanged(source: &Conftool, before: u64) -> bool {
+    let Some(record) = source.some_record() else { return false };
+    let Ok(Read { index, restored, .. }) = source.client.record(&record).await else { return false };
     if restored {
         source.forget(Timestamp::now());
     }
-    Ok(!restored && index == before)
+    !restored && index == before && index > 0
 }
 
 fn apply(source: &Conftool, told: &Told) {

@@ -108,6 +108,7 @@ impl Conftool {
             Ok(Read { found: values, restored, .. }) => {
                 if restored {
                     self.forget(now);
+                    self.again.notify_one();
                 }
                 self.look(record, &values, now);
                 self.answers(pooling, entry, record, &values, names, remembered, now)
@@ -140,12 +141,18 @@ impl Conftool {
         tracing::warn!(source = self.name, "etcd's index went back: what was remembered of its revisions is void");
         lock(&self.memory).clear();
         *lock(&self.restored) = Some(now);
-        self.again.notify_one();
     }
 
     /// The name of any record, or nothing where there is none.
     fn some_record(&self) -> Option<String> {
         lock(&self.snapshot).records.keys().next().cloned()
+    }
+
+    /// Looks at what the watch has delivered.
+    fn look_at_all(&self) {
+        let snapshot = lock(&self.snapshot);
+        let now = Timestamp::now();
+        snapshot.records.iter().for_each(|(record, values)| self.look(record, values, now));
     }
 
     /// Why it cannot be followed at the moment.

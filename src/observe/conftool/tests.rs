@@ -1,6 +1,6 @@
 //! What follows from a record as a whole, through the way that the watch's events take.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use axum::extract::State;
 use axum::response::IntoResponse;
@@ -152,21 +152,23 @@ async fn an_etcd_that_ends_every_watch_is_listed_less_and_less_often() {
 struct Quiet {
     /// Its index.
     index: AtomicU64,
+    /// Single records cannot be read.
+    broken: AtomicBool,
     lists: AtomicUsize,
     watches: AtomicUsize,
 }
 
 async fn quiet(State(etcd): State<Arc<Quiet>>, uri: axum::http::Uri) -> impl IntoResponse {
-    let watch = uri.query().is_some_and(|query| query.contains("wait=true"));
-    if watch {
+    if uri.query().is_some_and(|query| query.contains("wait=true")) {
         etcd.watches.fetch_add(1, Ordering::SeqCst);
         std::future::pending::<()>().await;
     }
-    if uri.path().ends_with("/discovery") {
-        etcd.lists.fetch_add(1, Ordering::SeqCst);
-    }
+    let list = uri.path().ends_with("/discovery");
+    etcd.lists.fetch_add(list.into(), Ordering::SeqCst);
     let node = r#"{"key":"/conftool/v1/discovery/pilot/eqiad","value":"{\"pooled\":true}","modifiedIndex":3}"#;
-    ([("x-etcd-index", etcd.index.load(Ordering::SeqCst).to_string())], format!(r#"{{"action":"get","node":{node}}}"#))
+    let broken = !list && etcd.broken.load(Ordering::SeqCst);
+    let text = if broken { "?".to_owned() } else { format!(r#"{{"action":"get","node":{node}}}"#) };
+    ([("x-etcd-index", etcd.index.load(Ordering::SeqCst).to_string())], text)
 }
 
 async fn until(what: &str, condition: impl Fn() -> bool) {
@@ -178,7 +180,7 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
 }
 
 #[tokio::test]
-async fn a_silent_watch_is_begun_again_and_everything_listed_only_where_etcd_has_changed() {
+async fn a_silent_watch_is_begun_again_and_everything_listed_only_where_etcd_may_have_changed() {
     let etcd = Arc::new(Quiet { index: 7.into(), ..Quiet::default() });
     let routes = axum::Router::new().fallback(axum::routing::get(quiet)).with_state(Arc::clone(&etcd));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -186,15 +188,32 @@ async fn a_silent_watch_is_begun_again_and_everything_listed_only_where_etcd_has
     tokio::spawn(async move { axum::serve(listener, routes).await });
     let mut source = source_at(&endpoint);
     source.client.silence = std::time::Duration::from_millis(20);
-    let following = tokio::spawn(follow(Arc::new(source), crate::runtime::Shutdown::default()));
-    let lists = || etcd.lists.load(Ordering::SeqCst);
-    until("the fifth watch", || etcd.watches.load(Ordering::SeqCst) >= 5).await;
+    let source = Arc::new(source);
+    let following = tokio::spawn(follow(Arc::clone(&source), crate::runtime::Shutdown::default()));
+    let (lists, watches) = (|| etcd.lists.load(Ordering::SeqCst), || etcd.watches.load(Ordering::SeqCst));
+    until("the fifth watch", || watches() >= 5).await;
+    assert_eq!(lists(), 1, "nothing has changed");
+    // An answer that was under way when the switch was told.
+    let older = Values::from([("eqiad".to_owned(), Ok(Record { pooled: false, ttl: 0, revision: 2 }))]);
+    source.look("pilot", &older, Timestamp::now());
+    let place = ("pilot".to_owned(), "eqiad".to_owned());
+    until("what the watch told", || lock(&source.memory)[&place].record.revision == 3).await;
     assert_eq!(lists(), 1, "nothing has changed");
     // Whatever it was, the watch may have missed it.
     etcd.index.store(9, Ordering::SeqCst);
-    until("a list after a change", || lists() == 2).await;
+    until("a list after a change", || lists() >= 2).await;
+    let before = watches();
+    until("five watches more", || watches() >= before + 5).await;
+    assert_eq!(lists(), 2, "it is as it was listed");
+    assert!(lock(&source.restored).is_none());
     // Restored from an older state.
     etcd.index.store(5, Ordering::SeqCst);
-    until("a list after a restore", || lists() == 3).await;
+    until("a list after a restore", || lists() >= 3).await;
+    assert!(lock(&source.restored).is_some());
+    // A record that cannot be read is no reason to lose all others.
+    etcd.broken.store(true, Ordering::SeqCst);
+    let before = lists();
+    until("further lists", || lists() >= before + 2).await;
+    assert_eq!(source.down(), None);
     following.abort();
 }
