@@ -256,7 +256,12 @@ pub struct Memory {
     pub since: Timestamp,
     /// Until when a client may hold the answer that led here.
     pub held_until: Timestamp,
+    /// This process saw the change to this revision happen, and timed it by its own clock.
+    pub witnessed: bool,
 }
+
+/// Two processes that see the same change happen time it this closely, whatever their load.
+const TOGETHER: SignedDuration = SignedDuration::from_secs(10);
 
 impl Memory {
     /// The memory after `record` was read at `now`, from what was remembered before and from what the status of the
@@ -270,14 +275,10 @@ impl Memory {
         let restored =
             before.is_some_and(|before| before.record.revision == record.revision && before.record != record);
         let same = |memory: &Self| !restored && same(memory);
-        // Whoever has seen this revision for longer knows more of what came before it. Status holds whole seconds, so less
-        // than one is no difference.
-        let second = SignedDuration::from_secs(1);
         let status = status.filter(|status| status.record.pooled == record.pooled);
-        let (before_same, status_same) = (before.filter(same), status.filter(same));
-        let seen = match (before_same, status_same) {
-            (Some(before), Some(status)) if before.since.duration_since(status.since) < second => Some(before),
-            (before, status) => status.or(before),
+        let seen = match (before.filter(same), status.filter(same)) {
+            (Some(before), Some(status)) => Some(before.or_told(status)),
+            (before, status) => before.or(status),
         };
         if let Some(memory) = seen {
             return Self { record, ..memory };
@@ -293,7 +294,23 @@ impl Memory {
                 held_until = held_until.max(later(now, &memory.record));
             }
         }
-        Self { record, since: now, held_until }
+        Self { record, since: now, held_until, witnessed: before.is_some() }
+    }
+
+    /// What is to be believed of a revision that status remembers too.
+    ///
+    /// Whoever has seen it for longer knows more of what came before it; where both saw it come, either may know of a longer TTL
+    /// from before. What this process saw happen itself, nobody shortens: another one's clock may be wrong.
+    fn or_told(self, status: Self) -> Self {
+        // Status holds whole seconds, so less than one is no difference.
+        let earlier = self.since.duration_since(status.since) >= SignedDuration::from_secs(1);
+        let together = status.since.duration_since(self.since) < TOGETHER;
+        let held_until = match (earlier, self.witnessed) {
+            (true, false) => status.held_until,
+            _ if earlier || together => self.held_until.max(status.held_until),
+            _ => self.held_until,
+        };
+        Self { since: if earlier { status.since } else { self.since }, held_until, ..self }
     }
 
     /// What this value says at `now`.

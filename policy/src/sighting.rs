@@ -23,11 +23,13 @@ pub struct Sighting {
     pub seen: bool,
     /// The TTL of the last answer that did.
     ttl: SignedDuration,
-    /// It has been seen at least once.
+    /// It has been seen at least once, and closely looked at since.
     sighted: bool,
     /// When the last look was.
     looked: Timestamp,
-    /// Until when a client may hold such an answer.
+    /// Until when a client may hold an answer that was seen.
+    proved: Timestamp,
+    /// Until when a client may hold an answer that leads there, seen or not.
     pub held_until: Timestamp,
     /// Since when the looks have said what the last one said.
     pub since: Timestamp,
@@ -39,24 +41,27 @@ impl Sighting {
         let after = |ttl: SignedDuration| now.checked_add(ttl).unwrap_or(Timestamp::MAX);
         let since = before.filter(|before| before.seen == seen.is_some()).map_or(now, |before| before.since);
         let held = before.map_or(Timestamp::MIN, |before| before.held_until);
+        let missed = before.is_none_or(|before| now.duration_since(before.looked) > limits.gap);
+        // What was seen by the last look may have been handed out until just before this one; and after a while any other.
+        let last = before.filter(|before| before.seen).map(|before| if missed { limits.longest } else { before.ttl });
+        let proved = before.map_or(Timestamp::MIN, |before| before.proved).max(last.map_or(Timestamp::MIN, after));
         match (seen, before) {
-            (Some(ttl), before) => {
+            (Some(ttl), _) => {
                 let ttl = ttl.min(limits.longest);
-                // What an unsighted memory held on to was a guess.
-                let held = if before.is_some_and(|before| before.sighted) { held } else { Timestamp::MIN };
-                Self { seen: true, ttl, sighted: true, looked: now, held_until: held.max(after(ttl)), since }
+                // What an unsighted memory held on to besides was a guess.
+                let proved = proved.max(after(ttl));
+                Self { seen: true, ttl, sighted: true, looked: now, proved, held_until: proved, since }
             }
-            // It may have been handed out until just before this look.
-            (None, Some(before)) if before.seen => {
-                Self { seen: false, looked: now, held_until: held.max(after(before.ttl)), since, ..before }
+            (None, Some(before)) if before.seen || !missed => {
+                Self { seen: false, looked: now, proved, held_until: held.max(proved), since, ..before }
             }
-            (None, Some(before)) if now.duration_since(before.looked) <= limits.gap => Self { looked: now, ..before },
             // Never looked at, or not for a while: what was handed out in between is not known.
             (None, _) => Self {
                 seen: false,
                 ttl: limits.longest,
                 sighted: false,
                 looked: now,
+                proved,
                 held_until: held.max(after(limits.longest)),
                 since,
             },

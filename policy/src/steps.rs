@@ -28,6 +28,11 @@ pub enum Step {
         /// The entry of `spec.evidence`.
         evidence: String,
     },
+    /// Have the service switched by hand: none of its sources has a switch that is known.
+    Move {
+        /// The datacenter that serves.
+        from: String,
+    },
     /// Wait until the sources that only observe see no traffic any more.
     Quiet {
         /// Their entries of `spec.evidence`.
@@ -80,6 +85,8 @@ pub fn steps(pooling: &Pooling, conclusion: &Conclusion, remaining: Option<i64>)
         }
     }
     let quiet = (!quiet.is_empty()).then_some(Step::Quiet { evidence: quiet });
+    let by_hand = quiet.is_some() && pooling.evidence.iter().all(|entry| entry.arm.only_observes());
+    let quiet = by_hand.then(|| Step::Move { from: here.name.clone() }).into_iter().chain(quiet);
     let mut steps: Vec<Step> = if stuck {
         return vec![Step::AskForHelp];
     } else if pools.is_empty() && depools.is_empty() {
@@ -97,6 +104,11 @@ pub fn steps(pooling: &Pooling, conclusion: &Conclusion, remaining: Option<i64>)
 /// The entry of a step, by name.
 pub(crate) fn entry<'a>(pooling: &'a Pooling, name: &str) -> Option<(usize, &'a Evidence)> {
     pooling.evidence.iter().enumerate().find(|(_, evidence)| evidence.name == name)
+}
+
+/// Who sees, and that they do.
+fn seen(evidence: &[String]) -> String {
+    format!("{} {}", evidence.join(" and "), if evidence.len() == 1 { "sees" } else { "see" })
 }
 
 /// The command of a step.
@@ -133,9 +145,10 @@ pub fn command(pooling: &Pooling, step: &Step) -> String {
                 pooling.key.namespace, pooling.key.name
             ),
         },
+        Step::Move { from } => format!("move its traffic from {from} to another datacenter, where that is switched"),
         Step::Quiet { evidence } => format!(
-            "kubectl -n {namespace} wait servicepooling/{service} --for=condition=Serving=False --timeout=15m   (until {} see no traffic)",
-            evidence.join(" and ")
+            "kubectl -n {namespace} wait servicepooling/{service} --for=condition=Serving=False --timeout=15m   (until {} no more traffic)",
+            seen(evidence)
         ),
         Step::Wait { seconds } => format!("wait {seconds} s"),
         Step::AskForHelp => "ask for help: no other datacenter is known that could take the traffic".to_owned(),

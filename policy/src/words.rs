@@ -288,7 +288,7 @@ fn why(told: &Told<'_>, pooling: &Pooling, conclusion: &Conclusion) -> String {
                     Serving::Serving if datacenter.answers.iter().any(|answer| answer.says == Says::Serving) => {
                         format!("in {}", plain(&datacenter.name))
                     }
-                    Serving::Serving => format!("for a few seconds more in {}", plain(&datacenter.name)),
+                    Serving::Serving => format!("while it drains in {}", plain(&datacenter.name)),
                     _ => format!("perhaps in {}", plain(&datacenter.name)),
                 })
                 .collect();

@@ -16,7 +16,7 @@ fn at(milliseconds: i64) -> Timestamp {
 const RECORD: Record = Record { pooled: false, ttl: 10, revision: 7 };
 
 fn memory(since: i64, held_until: i64) -> Memory {
-    Memory { record: RECORD, since: at(since), held_until: at(held_until) }
+    Memory { record: RECORD, since: at(since), held_until: at(held_until), witnessed: false }
 }
 
 #[test]
@@ -27,15 +27,30 @@ fn a_depool_is_believed_at_the_very_moment_at_which_the_last_answer_ends() {
 }
 
 #[test]
-fn whoever_has_seen_a_revision_for_longer_by_a_second_is_believed() {
-    let after = |own: i64, status: i64| {
-        Memory::after(RECORD, Some(memory(own, 1)), Some(memory(status, 2)), at(60_000)).held_until
+fn who_is_believed_about_a_revision_that_status_remembers_too() {
+    let after = |(seen, own): (i64, i64), (told, status): (i64, i64), witnessed: bool| {
+        let own = Memory { witnessed, ..memory(seen, own) };
+        let after = Memory::after(RECORD, Some(own), Some(memory(told, status)), at(60_000));
+        assert_eq!(after.witnessed, witnessed);
+        (after.since, after.held_until)
     };
-    let (own, status) = (at(1), at(2));
-    for (seen, told, believed) in
-        [(5_000, 5_000, own), (5_999, 5_000, own), (6_000, 5_000, status), (9_000, 5_000, status), (5_000, 9_000, own)]
+    // Whoever found it so believes who has seen it for longer by a second; of those who saw it come, whoever knows of a longer TTL.
+    for (seen, told, since, held) in [
+        ((5_000, 1), (5_000, 2), 5_000, 2),
+        ((5_000, 2), (5_000, 1), 5_000, 2),
+        ((5_999, 1), (5_000, 2), 5_999, 2),
+        ((6_000, 1), (5_000, 2), 5_000, 2),
+        ((6_000, 2), (5_000, 1), 5_000, 1),
+        ((5_000, 1), (14_999, 2), 5_000, 2),
+        ((5_000, 1), (15_000, 2), 5_000, 1),
+    ] {
+        assert_eq!(after(seen, told, false), (at(since), at(held)), "{seen:?} by itself, {told:?} in status");
+    }
+    // What it saw happen, it does not believe to be over any earlier.
+    for (seen, told, since, held) in
+        [((6_000, 2), (5_000, 1), 5_000, 2), ((6_000, 1), (5_000, 2), 5_000, 2), ((5_000, 1), (15_000, 2), 5_000, 1)]
     {
-        assert_eq!(after(seen, told), believed, "seen since {seen} ms, in status since {told} ms");
+        assert_eq!(after(seen, told, true), (at(since), at(held)), "{seen:?} by itself, {told:?} in status");
     }
 }
 
@@ -130,6 +145,18 @@ fn looks_that_are_close_enough_miss_nothing_and_others_begin_anew() {
     assert_eq!((close.held_until, close.says(at(15_000))), (at(6_000), Says::NotServing));
     let far = looks(&[(0, Some(1)), (5, None), (11, None)]);
     assert_eq!((far.held_until, far.says(at(11_000))), (at(71_000), Says::Unknown(Why::Unsettled)));
+}
+
+#[test]
+fn a_ttl_that_was_seen_is_forgotten_neither_for_another_one_nor_for_a_pause() {
+    // The older one was handed out until just before the look that saw the younger one.
+    let lowered = looks(&[(0, Some(50)), (4, Some(1)), (8, None)]);
+    assert_eq!(lowered.held_until, at(54_000));
+    // Nobody looked for a while, and what was guessed then is over with the next sighting.
+    let paused = looks(&[(0, Some(50)), (4, None), (12, None), (14, Some(1)), (15, None)]);
+    assert_eq!((paused.held_until, paused.says(at(15_000))), (at(54_000), Says::Draining));
+    // The last look saw it lead here, and whatever may have been handed out since.
+    assert_eq!(looks(&[(0, Some(1)), (30, None)]).held_until, at(90_000));
 }
 
 #[test]

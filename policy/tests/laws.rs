@@ -278,6 +278,36 @@ proptest! {
         }
     }
 
+    /// What this process saw happen is not shortened by a status, whatever clock wrote it; and what status knows of a longer TTL counts
+    /// where it tells of the same moment.
+    #[test]
+    fn a_status_never_shortens_what_was_seen_to_happen(
+        ttls in (1u32..600, 1u32..600),
+        after in 0i64..400,
+        (early, told) in (-5_000i64..5_000, 0i64..600),
+        wait in 0i64..1000,
+    ) {
+        let record = |pooled, ttl, revision| Record { pooled, ttl, revision };
+        let listed = Memory::after(record(true, ttls.0, 6), None, None, now());
+        let switched = now() + SignedDuration::from_secs(after);
+        let own = Memory::after(record(false, ttls.1, 7), Some(listed), None, switched);
+        let since = switched - SignedDuration::from_secs(early);
+        let held_until = since + SignedDuration::from_secs(told);
+        let status = Memory { record: record(false, 0, 7), since, held_until, witnessed: false };
+        let asked = switched + SignedDuration::from_secs(wait);
+        let both = Memory::after(record(false, ttls.1, 7), Some(own), Some(status), asked);
+        prop_assert!(both.held_until >= own.held_until, "shortened");
+        if (-9..=0).contains(&early) && since <= asked {
+            prop_assert!(both.held_until >= held_until, "what status knows is forgotten");
+        }
+        // A process that finds it so takes over what status says.
+        let found = Memory::after(record(false, ttls.1, 7), None, None, asked);
+        let recalled = Memory::after(record(false, ttls.1, 7), Some(found), Some(status), asked);
+        if early > 1 {
+            prop_assert_eq!(recalled.held_until, held_until);
+        }
+    }
+
     /// A name is believed to lead elsewhere only when no client can hold an answer that led here: every TTL that was seen is
     /// over, and where nobody has looked yet, or not for a while, the longest one.
     #[test]
@@ -286,27 +316,31 @@ proptest! {
         wait in 0i64..1000,
     ) {
         let limits = Limits { longest: SignedDuration::from_secs(300), gap: SignedDuration::from_secs(200) };
-        let (mut memory, mut time, mut held, mut sighted) = (None, now(), now() + limits.longest, false);
-        let mut last: Option<(Timestamp, bool)> = None;
+        // What was seen, and until when what was not seen may be held.
+        let (mut memory, mut time, mut held, mut guessed) = (None, now(), Timestamp::MIN, now() + limits.longest);
+        let mut last: Option<(Timestamp, Option<SignedDuration>)> = None;
         for (seen, after) in looks {
             let seen = seen.map(|seconds| ttl(seconds).min(limits.longest));
-            let missed = last.is_some_and(|(at, seen)| !seen && time.duration_since(at) > limits.gap);
-            if let Some(ttl) = seen {
-                held = if sighted { held.max(time + ttl) } else { time + ttl };
-                sighted = true;
-            } else if missed {
-                held = held.max(time + limits.longest);
-                sighted = false;
+            let missed = last.is_some_and(|(at, _)| time.duration_since(at) > limits.gap);
+            // The answer before was handed out until just now.
+            if let Some((_, Some(before))) = last {
+                held = held.max(time + if missed { limits.longest } else { before });
+            }
+            match seen {
+                // Whoever sees it lead here knows how long that is held.
+                Some(ttl) => (held, guessed) = (held.max(time + ttl), Timestamp::MIN),
+                None if missed => guessed = guessed.max(time + limits.longest),
+                None => {}
             }
             memory = Some(Sighting::after(memory, seen, limits, time));
-            last = Some((time, seen.is_some()));
+            last = Some((time, seen));
             time += SignedDuration::from_secs(after);
         }
         let asked = time + SignedDuration::from_secs(wait);
         let says = memory.expect("at least one look").says(asked);
-        prop_assert_eq!(says == Says::Serving, last.is_some_and(|(_, seen)| seen));
+        prop_assert_eq!(says == Says::Serving, last.is_some_and(|(_, seen)| seen.is_some()));
         if says == Says::NotServing {
-            prop_assert!(held <= asked);
+            prop_assert!(held.max(guessed) <= asked);
         }
     }
 
@@ -315,11 +349,11 @@ proptest! {
     fn status_is_believed_only_for_the_revision_just_read(ttl in 1u32..600, age in 0i64..10_000) {
         let record = Record { pooled: false, ttl, revision: 7 };
         let old = now() - SignedDuration::from_secs(age);
-        let status = |revision| Memory { record: Record { revision, ..record }, since: old, held_until: old };
+        let status = |revision| Memory { record: Record { revision, ..record }, since: old, held_until: old, witnessed: false };
         prop_assert_eq!(Memory::after(record, None, Some(status(6)), now()).says(now()), Says::Draining);
         prop_assert_eq!(Memory::after(record, None, Some(status(7)), now()).since, old);
         // What was pooled under this revision when the status was written has been depooled since, in a restored store.
-        let pooled = Memory { record: Record { pooled: true, ..record }, since: old, held_until: old };
+        let pooled = Memory { record: Record { pooled: true, ..record }, since: old, held_until: old, witnessed: false };
         prop_assert_eq!(Memory::after(record, None, Some(pooled), now()).says(now()), Says::Draining);
     }
 }

@@ -181,7 +181,7 @@ pub fn remembered(status: Option<&ServicePoolingStatus>) -> BTreeMap<(String, St
             let held_until = evidence.not_serving_after.as_ref().map(|time| time.0);
             // The value itself is not believed: it is read again, and only its revision is compared.
             let record = Record { pooled: held_until.is_none(), ttl: 0, revision };
-            let memory = Memory { record, since, held_until: held_until.unwrap_or(since) };
+            let memory = Memory { record, since, held_until: held_until.unwrap_or(since), witnessed: false };
             Some(((evidence.name.clone(), datacenter.name.clone()), memory))
         })
     });

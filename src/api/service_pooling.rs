@@ -67,6 +67,11 @@ use serde::{Deserialize, Serialize};
         .message("minPooledDatacenters is above the number of datacenters: lower it, or name more datacenters")
         .field_path(".minPooledDatacenters")
 )]
+#[x_kube(
+    validation = kube::core::Rule::new("self.evidence.all(e, !has(e.declared) || e.declared.pooledIn.all(n, self.datacenters.exists(d, d.name == n)))")
+        .message("pooledIn names a datacenter that is not in datacenters: write each name as it stands there")
+        .field_path(".evidence")
+)]
 pub struct ServicePoolingSpec {
     /// Selects the pods of the service, as a Service's selector does. Never empty.
     #[x_kube(

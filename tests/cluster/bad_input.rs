@@ -22,6 +22,10 @@ fn a_service_pooling_that_makes_no_sense_is_refused_with_what_to_write() {
             format!("{selector}\n  evidence: [{{name: e, declared: {{pooledIn: []}}, conftool: {{record: r}}}}]"),
             "names exactly one source: write one of declared, conftool, dns and prometheus",
         ),
+        (
+            format!("{selector}\n  evidence: [{{name: e, declared: {{pooledIn: [codfw, eqaid]}}}}]"),
+            "pooledIn names a datacenter that is not in datacenters: write each name as it stands there",
+        ),
         (format!("{selector}\n  evidence: [{{name: e, dns: {{name: 'a..b'}}}}]"), "dns.name"),
         (
             format!("{selector}\n  evidence: [{{name: e, prometheus: {{query: up, threshold: '-1'}}}}]"),

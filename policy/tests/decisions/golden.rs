@@ -78,7 +78,7 @@ fn a_refusal_while_it_serves_says_where_else_it_does() {
     for (codfw, ulsfo, expected) in [
         (Says::Serving, Says::NotServing, "in eqiad and in codfw."),
         (Says::Serving, Says::Serving, "in eqiad and in codfw and in ulsfo."),
-        (Says::Draining, Says::NotServing, "in eqiad and for a few seconds more in codfw."),
+        (Says::Draining, Says::NotServing, "in eqiad and while it drains in codfw."),
         (Says::Unknown(Why::Missing), Says::NotServing, "in eqiad and perhaps in codfw."),
     ] {
         let told = refused(&world(codfw, ulsfo), &delete_pod());
@@ -339,7 +339,7 @@ fn what_must_be_done_stays_whole_and_the_evidence_gives_way() {
         .collect();
     let told = refused(&told(sources, &["eqiad", "codfw"], &answers), &delete_pod());
     assert!(told.len() <= 1024, "{} bytes", told.len());
-    assert!(told.ends_with(HELP) && told.contains("2. run your command again\n"), "{told}");
+    assert!(told.ends_with(HELP) && told.contains("3. run your command again\n"), "{told}");
     assert!(told.contains("…\n  next:"), "{told}");
     assert!(told.len() > 1000, "as much of the evidence as there is room for: {}", told.len());
 }
@@ -379,9 +379,14 @@ fn each_source_is_switched_in_its_own_way() {
     assert_eq!(step_texts(vec![conftool()], &["eqiad"], &draining, Some(3)), ["wait 3 s", again]);
     let observed = |name: &str| source(name, Arm::Dns { source: None, name: "eventgate.example".to_owned() });
     let quiet = "kubectl -n one wait servicepooling/eventgate --for=condition=Serving=False --timeout=15m   (until a and b see \
-                 no traffic)";
+                 no more traffic)";
+    let by_hand = "move its traffic from eqiad to another datacenter, where that is switched";
     let seen = [says("a", "eqiad", Says::Serving), says("b", "eqiad", Says::Serving)];
-    assert_eq!(step_texts(vec![observed("a"), observed("b")], &["eqiad"], &seen, Some(3)), [quiet, again]);
+    assert_eq!(step_texts(vec![observed("a"), observed("b")], &["eqiad"], &seen, Some(3)), [by_hand, quiet, again]);
+    // Where one of them is a switch, and it is depooled already, the others are waited for.
+    let late = [says("discovery", "eqiad", Says::NotServing), says("a", "eqiad", Says::Serving)];
+    let waiting = quiet.replace("a and b see", "a sees");
+    assert_eq!(step_texts(vec![conftool(), observed("a")], &["eqiad"], &late, Some(3)), [waiting.as_str(), again]);
     // What only observes has no switch.
     let pooling = Pooling { evidence: vec![observed("a")], ..pooling() };
     let depool = Step::Depool { evidence: "a".to_owned(), datacenter: "eqiad".to_owned() };

@@ -115,7 +115,7 @@ fn a_status_written_while_dns_was_stuck_proves_nothing_afterwards() {
     // A status without a time from when on the depool may be believed reads as one of a pooled value.
     let yesterday = Timestamp::now() - SignedDuration::from_hours(24);
     let record = Record { pooled: true, ttl: 0, revision: 2 };
-    let status = Memory { record, since: yesterday, held_until: yesterday };
+    let status = Memory { record, since: yesterday, held_until: yesterday, witnessed: false };
     let remembered = Remembered::from([(("discovery".to_owned(), "eqiad".to_owned()), status)]);
     assert_eq!(eqiad(&source, &pooling, &remembered).says, Says::Draining);
 }

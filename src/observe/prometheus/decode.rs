@@ -24,6 +24,9 @@ struct Response {
     error: Option<String>,
     #[serde(default)]
     warnings: Option<Vec<IgnoredAny>>,
+    /// The same from a cluster of VictoriaMetrics.
+    #[serde(default)]
+    is_partial: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -64,7 +67,8 @@ pub(super) fn decode(body: &[u8]) -> Result<Sample, Bad> {
     if !value.is_finite() || value < 0.0 {
         return Err(malformed(&format!("the query yields {text}, not a number from 0 on")));
     }
-    Ok(Sample { value, partial: response.warnings.is_some_and(|warnings| !warnings.is_empty()) })
+    let warned = response.warnings.is_some_and(|warnings| !warnings.is_empty());
+    Ok(Sample { value, partial: warned || response.is_partial == Some(true) })
 }
 
 #[cfg(test)]
@@ -85,6 +89,9 @@ mod tests {
         assert_eq!(vector(&one("312.5"), ""), Ok((312.5, false)));
         assert_eq!(vector(&one("0"), r#","warnings":["a store did not answer"]"#), Ok((0.0, true)));
         assert_eq!(vector(&one("0"), r#","warnings":[],"infos":["i"]"#), Ok((0.0, false)));
+        for partial in [true, false] {
+            assert_eq!(vector(&one("0"), &format!(r#","isPartial":{partial}"#)), Ok((0.0, partial)));
+        }
     }
 
     #[test]
