@@ -184,6 +184,7 @@ const NOT_POD_CONTROLLERS: Condition = when(
      'system:serviceaccount:kube-system:pod-garbage-collector', \
      'system:serviceaccount:kube-system:node-controller', \
      'system:serviceaccount:kube-system:taint-eviction-controller', \
+     'system:serviceaccount:kube-system:device-taint-eviction-controller', \
      'system:serviceaccount:kube-system:namespace-controller']) && \
      !request.userInfo.username.startsWith('system:node:')",
 );
@@ -194,7 +195,8 @@ const NOT_COLLECTED: Condition = when(
     "not-after-its-workload",
     "request.userInfo.username != 'system:serviceaccount:kube-system:generic-garbage-collector' || \
      !has(oldObject.metadata.ownerReferences) || \
-     !oldObject.metadata.ownerReferences.exists(owner, has(owner.controller) && owner.controller && owner.kind in \
+     !oldObject.metadata.ownerReferences.exists(owner, has(owner.controller) && owner.controller && \
+     owner.apiVersion in ['apps/v1', 'v1', 'batch/v1'] && owner.kind in \
      ['ReplicaSet', 'ReplicationController', 'StatefulSet', 'DaemonSet', 'Job'])",
 );
 
@@ -206,7 +208,7 @@ const NOT_REPLICASET_CONTROLLERS: Condition = when(
      'system:serviceaccount:kube-system:deployment-controller'] || \
      (request.userInfo.username == 'system:serviceaccount:kube-system:generic-garbage-collector' && \
      has(oldObject.metadata.ownerReferences) && oldObject.metadata.ownerReferences.exists(owner, \
-     has(owner.controller) && owner.controller && owner.kind == 'Deployment'))))",
+     has(owner.controller) && owner.controller && owner.apiVersion == 'apps/v1' && owner.kind == 'Deployment'))))",
 );
 
 const NOT_FINISHED: Condition = when(
@@ -224,7 +226,7 @@ const MAY_SERVE: Condition = when(
 const NOT_OF_A_JOB: Condition = when(
     "not-of-a-job",
     "!has(oldObject.metadata.ownerReferences) || \
-     !oldObject.metadata.ownerReferences.exists(owner, owner.kind == 'Job' && has(owner.controller) && owner.controller)",
+     !oldObject.metadata.ownerReferences.exists(owner, owner.apiVersion == 'batch/v1' && owner.kind == 'Job' && has(owner.controller) && owner.controller)",
 );
 
 /// An old ReplicaSet, a workload that was scaled down before: nothing of it can serve.

@@ -314,7 +314,9 @@ fn workload_touch(namespace: &Namespace, pooling: &Pooling, workload: &Workload)
     if !pooling.selector.matches(&workload.template_labels) {
         return None;
     }
-    Some(if !namespace.may_carry(workload) || unselected(namespace, &pooling.selector, &workload.template_labels) {
+    let selector = &pooling.selector;
+    let unreached = || !namespace.is_led_to(workload, selector) && namespace.any_service_selects(selector);
+    Some(if !namespace.may_carry(workload) || unreached() {
         Touch::CarriesNoTraffic
     } else if expendable(namespace, pooling, &workload.template_labels) {
         Touch::Expendable

@@ -245,12 +245,12 @@ fn controller(request: &Request, state: &State, settings: &Settings) -> bool {
         return state.namespace(&request.namespace).is_none_or(|namespace| namespace.terminating);
     }
     // The garbage collector takes what lost its owner: fine where the owner's own removal came through a door.
-    let judged = |kinds: &[&str]| {
-        account == "generic-garbage-collector"
-            && request.old.as_ref().and_then(|object| object.controller.as_ref()).is_some_and(|owner| {
-                kinds.contains(&owner.kind.as_str()) || settings.custom_kinds.iter().any(|kind| *kind == owner.kind)
-            })
+    let of_owner = |kinds: &[&str]| {
+        request.old.as_ref().and_then(|object| object.controller.as_ref()).is_some_and(|owner| {
+            kinds.contains(&owner.kind.as_str()) || settings.custom_kinds.iter().any(|kind| *kind == owner.kind)
+        })
     };
+    let judged = |kinds: &[&str]| account == "generic-garbage-collector" && of_owner(kinds);
     match request.door.effect {
         Effect::RemovePod => {
             single
@@ -266,11 +266,16 @@ fn controller(request: &Request, state: &State, settings: &Settings) -> bool {
                         | "pod-garbage-collector"
                         | "node-controller"
                         | "taint-eviction-controller"
+                        | "device-taint-eviction-controller"
                 )
                 || judged(&["ReplicaSet", "ReplicationController", "StatefulSet", "DaemonSet", "Job"])
         }
         Effect::RemoveWorkload | Effect::ScaleWorkload if request.door.kind == "ReplicaSet" => {
             single || account == "deployment-controller" || judged(&["Deployment"])
+        }
+        // A StatefulSet that is told so leaves the claims of pods that it removed to the collector, and waits until they are gone.
+        Effect::RemoveReference if request.door.kind == "PersistentVolumeClaim" => {
+            by_garbage_collector(request) && of_owner(&["Pod", "StatefulSet"])
         }
         _ => false,
     }

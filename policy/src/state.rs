@@ -374,6 +374,16 @@ impl Namespace {
         self.services.candidates(labels).any(|(_, service)| service.selects(labels))
     }
 
+    /// Whether a Service leads to pods of a workload: by the labels of its template, or by what its pods bear besides, such as a hash,
+    /// a role or an ordinal.
+    pub fn is_led_to(&self, workload: &Workload, selector: &Selector) -> bool {
+        let made = |pod: &&Pod| {
+            pod.may_serve() && selector.matches(&pod.labels) && contains(&pod.labels, &workload.template_labels)
+        };
+        self.is_selected(&workload.template_labels)
+            || self.pods.values().filter(made).any(|pod| self.is_selected(&pod.labels))
+    }
+
     /// The pods that a workload controls.
     pub fn pods_of<'a>(&'a self, kind: Kind, name: &'a str) -> impl Iterator<Item = &'a Pod> {
         self.pods.values().filter(move |pod| {
@@ -410,7 +420,7 @@ impl Namespace {
             selector.matches(&workload.template_labels)
                 && self.may_carry(workload)
                 && !self.is_stood_for(workload)
-                && (!services || self.is_selected(&workload.template_labels))
+                && (!services || self.is_led_to(workload, selector))
         })
     }
 

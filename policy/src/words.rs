@@ -353,7 +353,7 @@ fn next(told: &Told<'_>, pooling: &Pooling, conclusion: &Conclusion) -> Vec<Stri
     match told.reason {
         Reason::PodUnknown => {
             let (namespace, name) = (plain(&told.request.namespace), plain(&told.request.name));
-            return vec![format!("kubectl -n {namespace} get pod {name}   (is there one?)"), command_again()];
+            return vec![format!("kubectl -n {namespace} get pod {name}   (it has just been made)"), command_again()];
         }
         Reason::NoBudget => return vec![budget(told, &plain(&pooling.key.name))],
         _ => {}

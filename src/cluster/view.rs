@@ -385,6 +385,16 @@ fn entry<'a>(state: &'a mut State, namespace: &str) -> &'a mut Namespace {
     state.namespaces.entry(namespace.to_owned()).or_default()
 }
 
+/// Takes something out of a namespace. One that is gone itself goes with the last of what it held.
+fn take_out(state: &mut State, namespace: &str, out: impl FnOnce(&mut Namespace)) {
+    if let Some(known) = state.namespaces.get_mut(namespace) {
+        out(known);
+        if *known == Namespace::default() {
+            state.namespaces.remove(namespace);
+        }
+    }
+}
+
 /// Namespace and name of what each namespace holds of a kind.
 fn names<'a, I: Iterator<Item = &'a String>>(
     state: &'a State,
@@ -414,7 +424,7 @@ macro_rules! viewed {
             }
 
             fn remove((): (), _: &View, state: &mut State, namespace: &str, name: &str) {
-                entry(state, namespace).$field.remove(name);
+                take_out(state, namespace, |known| drop(known.$field.remove(name)));
             }
 
             fn known((): (), state: &State) -> Vec<(String, String)> {
@@ -447,7 +457,7 @@ impl Viewed for WatchedPod {
     }
 
     fn remove((): (), _: &View, state: &mut State, namespace: &str, name: &str) {
-        entry(state, namespace).pods.remove(name);
+        take_out(state, namespace, |known| drop(known.pods.remove(name)));
     }
 
     fn known((): (), state: &State) -> Vec<(String, String)> {
@@ -470,7 +480,7 @@ macro_rules! viewed_workloads {
             }
 
             fn remove((): (), _: &View, state: &mut State, namespace: &str, name: &str) {
-                entry(state, namespace).workloads.remove(&($kind, name.to_owned()));
+                take_out(state, namespace, |known| drop(known.workloads.remove(&($kind, name.to_owned()))));
             }
 
             fn known((): (), state: &State) -> Vec<(String, String)> {
@@ -510,7 +520,7 @@ impl Viewed for WatchedCustom {
     }
 
     fn remove(of: CustomName, _: &View, state: &mut State, namespace: &str, name: &str) {
-        entry(state, namespace).workloads.remove(&(Kind::Custom(of.kind), name.to_owned()));
+        take_out(state, namespace, |known| drop(known.workloads.remove(&(Kind::Custom(of.kind), name.to_owned()))));
     }
 
     fn known(of: CustomName, state: &State) -> Vec<(String, String)> {
@@ -537,12 +547,7 @@ impl Viewed for WatchedNamespace {
 
     fn remove((): (), _: &View, state: &mut State, _: &str, name: &str) {
         // What other watches know of a namespace that was made again is theirs to forget.
-        if let Some(known) = state.namespaces.get_mut(name) {
-            (known.protected, known.terminating) = (false, false);
-            if *known == Namespace::default() {
-                state.namespaces.remove(name);
-            }
-        }
+        take_out(state, name, |known| (known.protected, known.terminating) = (false, false));
     }
 
     fn known((): (), state: &State) -> Vec<(String, String)> {
@@ -599,7 +604,7 @@ impl Viewed for DeserializeGuard<ServicePooling> {
     fn remove((): (), view: &View, state: &mut State, namespace: &str, name: &str) {
         let key = Key { namespace: namespace.to_owned(), name: name.to_owned() };
         view.keep(&key, None);
-        entry(state, namespace).poolings.remove(name);
+        take_out(state, namespace, |known| drop(known.poolings.remove(name)));
     }
 
     fn known((): (), state: &State) -> Vec<(String, String)> {
@@ -625,7 +630,7 @@ impl Viewed for DeserializeGuard<PoolingOverride> {
     }
 
     fn remove((): (), _: &View, state: &mut State, namespace: &str, name: &str) {
-        entry(state, namespace).overrides.remove(name);
+        take_out(state, namespace, |known| drop(known.overrides.remove(name)));
     }
 
     fn known((): (), state: &State) -> Vec<(String, String)> {

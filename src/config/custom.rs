@@ -74,8 +74,12 @@ pub(super) fn wrong(custom: &CustomKind, before: &[CustomKind]) -> Option<String
     let plain = |text: &str| {
         !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
     };
-    if Kind::built_in(kind).is_some() {
+    if Kind::built_in(kind).is_some() && matches!(group, "apps" | "") {
         Some(format!("{kind} is guarded anyway: leave it out"))
+    } else if Kind::built_in(kind).is_some() {
+        Some(format!(
+            "{kind} of {group} is named like a built-in kind and cannot be told from it: leave it out, its pods are guarded one by one"
+        ))
     } else if !(group.contains('.') && plain(group)) {
         Some(format!("group {group:?} is not an API group such as argoproj.io"))
     } else if !(plain(version) && plain(resource)) {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, ListParams};
 use kube::{Client, Resource};
@@ -20,7 +21,7 @@ use poolguard_policy::pooling::{Enforcement, Key, Pooling, Watched};
 use poolguard_policy::request::{Body, Request};
 use poolguard_policy::rules::decide;
 use poolguard_policy::state::{Kind, State, Workload};
-use poolguard_policy::verdict::{Decision, Reason, Refusal};
+use poolguard_policy::verdict::{Allowed, Decision, Reason, Refusal};
 use poolguard_policy::words::plain;
 use serde::de::DeserializeOwned;
 use tracing::Instrument;
@@ -151,6 +152,9 @@ impl Judge {
         }
         for _ in 0..ROUNDS {
             let wanted = match self.look(request, facts) {
+                ControlFlow::Break(judged) if is_of_unknown_pod(&judged) => {
+                    return self.unless_gone(request, judged).boxed().await;
+                }
                 ControlFlow::Break(judged) => return judged,
                 ControlFlow::Continue(wanted) => wanted,
             };
@@ -224,6 +228,19 @@ impl Judge {
             }
         }
         Decision::Fault("the decision kept asking".to_owned()).into()
+    }
+
+    /// A refusal about a pod that is not known, unless there is none: the API server says so itself then, and whoever drains goes on.
+    async fn unless_gone(&self, request: &Request, judged: Judged) -> Judged {
+        let pods = Api::<Pod>::namespaced(self.client.clone(), &request.namespace);
+        match within("a pod", || pods.get_metadata_opt(&request.name).boxed()).await {
+            Ok(None) => Decision::Allow(Allowed::plain(Reason::NotGuarded, None)).into(),
+            Ok(Some(_)) => judged,
+            Err(why) => {
+                tracing::warn!(%why, "whether there is such a pod is not known");
+                judged
+            }
+        }
     }
 
     /// Whether there is a `ServicePooling` of this name, decoded or not.
@@ -392,6 +409,10 @@ impl Judge {
         let objects = Api::<K>::namespaced(self.client.clone(), &reference.namespace);
         Ok(objects.get_opt(&reference.name).await?.map(Into::into))
     }
+}
+
+fn is_of_unknown_pod(judged: &Judged) -> bool {
+    matches!(&judged.decision, Decision::Refuse(refusal) if refusal.reason == Reason::PodUnknown)
 }
 
 /// Nobody can tell about a service. A fault closes every door but that of evictions, where it would be a permission: there the service is only

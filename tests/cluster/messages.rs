@@ -101,7 +101,10 @@ fn a_live_service_is_refused_and_told_what_to_do() {
     let scenario = Scenario::guarded("mathoid");
     let main = ["main", "main"];
     scenario.removals(Reason::Serving, Who::Deployer, "mathoid-main", main);
-    scenario.evict(Reason::PodUnknown, "none");
+    // A drain waits as long as an eviction is refused for now, and goes on where there is no such pod any more.
+    let gone = scenario.eviction("none");
+    let output = scenario.run("kubectl", &gone.each_ref().map(String::as_str));
+    assert!(!output.ok() && output.text().contains("(NotFound)"), "{}", output.text());
     let patch = ["patch", "servicepooling", "mathoid", "--type=merge", "-p", r#"{"spec":{"minPooledDatacenters":2}}"#];
     scenario.golden(Reason::NotWeakened, Kubectl, Who::Deployer, &patch);
 

@@ -230,6 +230,7 @@ pub fn controller(world: &World, request: &Request) -> bool {
         "pod-garbage-collector",
         "node-controller",
         "taint-eviction-controller",
+        "device-taint-eviction-controller",
     ];
     let replicasets = request.door.kind == "ReplicaSet";
     match effect {
@@ -242,6 +243,10 @@ pub fn controller(world: &World, request: &Request) -> bool {
         }
         Effect::RemoveWorkload | Effect::ScaleWorkload => {
             replicasets && (single || own("deployment-controller") || collected(&["Deployment"]))
+        }
+        Effect::RemoveReference if request.door.kind == "PersistentVolumeClaim" => {
+            let collector = own("generic-garbage-collector") || single && request.named;
+            collector && matches!(owner, Some("Pod" | "StatefulSet" | "Rollout"))
         }
         _ => false,
     }
@@ -467,7 +472,7 @@ impl Place<'_> {
         let labels = &workload.template_labels;
         if !selected(&pooling.selector, labels) {
             Takes::Nothing
-        } else if !self.may_carry(workload) || !self.reached(pooling, labels) {
+        } else if !self.may_carry(workload) || !self.workload_reached(pooling, workload) {
             Takes::NoTraffic
         } else {
             self.what_has(pooling, vec![labels.clone()])
@@ -538,6 +543,15 @@ impl Place<'_> {
         leading.is_empty() || self.namespace.services.values().any(|service| leads(service, labels))
     }
 
+    /// The same of a workload: its pods may bear more than its template says.
+    fn workload_reached(&self, pooling: &Pooling, workload: &Workload) -> bool {
+        let template = &workload.template_labels;
+        let more = |pod: &&Pod| template.iter().all(|(key, value)| pod.labels.get(key) == Some(value));
+        let pods = self.namespace.pods.values().filter(|pod| serves(pod)).filter(more);
+        self.reached(pooling, template)
+            || pods.filter(|pod| selected(&pooling.selector, &pod.labels)).any(|pod| self.reached(pooling, &pod.labels))
+    }
+
     fn owned_pods<'b>(&'b self, kind: &'b str, name: &'b str) -> impl Iterator<Item = &'b Pod> {
         let ours = move |pod: &&Pod| matches!(&pod.controller, Some(owner) if owner.kind == kind && owner.name == name);
         self.namespace.pods.values().filter(ours)
@@ -560,7 +574,7 @@ impl Place<'_> {
             selected(&pooling.selector, &workload.template_labels)
                 && self.may_carry(workload)
                 && self.stands_alone(workload)
-                && self.reached(pooling, &workload.template_labels)
+                && self.workload_reached(pooling, workload)
         })
     }
 

@@ -28,7 +28,7 @@ pub const NAMES: [&str; 4] = ["web-0", "web-1", "web-2", "db"];
 /// Names of nodes.
 pub const NODES: [&str; 2] = ["node-1", "node-2"];
 /// Users, with and without privileges.
-pub const USERS: [&str; 14] = [
+pub const USERS: [&str; 15] = [
     "alice",
     "bob",
     "trusted",
@@ -42,6 +42,7 @@ pub const USERS: [&str; 14] = [
     "system:serviceaccount:kube-system:horizontal-pod-autoscaler",
     "system:serviceaccount:one:replicaset-controller",
     "system:serviceaccount:kube-system:taint-eviction-controller",
+    "system:serviceaccount:kube-system:device-taint-eviction-controller",
     "replicaset-controller",
 ];
 

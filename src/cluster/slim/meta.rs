@@ -25,8 +25,9 @@ pub struct Meta {
 
 /// An entry of `ownerReferences`.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Reference {
+    api_version: String,
     kind: String,
     name: String,
     controller: Option<bool>,
@@ -39,7 +40,7 @@ impl Meta {
 
     pub(crate) fn controller(&self) -> Option<Owner> {
         let owner = self.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))?;
-        Some(Owner { kind: owner.kind.clone(), name: owner.name.clone() })
+        Some(Owner { kind: kind(&owner.api_version, &owner.kind), name: owner.name.clone() })
     }
 
     pub(crate) fn name(&self) -> String {
@@ -68,10 +69,29 @@ impl From<&ObjectMeta> for Meta {
                 .map(|all| all.iter().filter(ours).map(|(key, value)| (key.clone(), value.clone())).collect()),
             deletion_timestamp: meta.deletion_timestamp.as_ref().map(|_| serde::de::IgnoredAny),
             owner_references: owner.map(|owner| {
-                vec![Reference { kind: owner.kind.clone(), name: owner.name.clone(), controller: Some(true) }]
+                let (api_version, kind, name) = (owner.api_version.clone(), owner.kind.clone(), owner.name.clone());
+                vec![Reference { api_version, kind, name, controller: Some(true) }]
             }),
         }
     }
+}
+
+/// The kinds that built-in controllers make pods of, and what of them makes more, with their groups.
+const BUILT_IN: [(&str, &str); 7] = [
+    ("Pod", ""),
+    ("ReplicationController", ""),
+    ("Deployment", "apps"),
+    ("ReplicaSet", "apps"),
+    ("StatefulSet", "apps"),
+    ("DaemonSet", "apps"),
+    ("Job", "batch"),
+];
+
+/// The kind of an owner, with its group where it is named like a built-in kind and is none: nobody takes it for that one then.
+fn kind(api_version: &str, kind: &str) -> String {
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    let foreign = |(built_in, own): &(&str, &str)| *built_in == kind && *own != group;
+    if !api_version.is_empty() && BUILT_IN.iter().any(foreign) { format!("{kind}.{group}") } else { kind.to_owned() }
 }
 
 fn release(annotations: &BTreeMap<String, String>) -> Option<Release> {
