@@ -99,6 +99,7 @@ pub struct TrustedIdentity {
     /// Resources, with their subresource behind a slash.
     pub resources: Vec<String>,
     /// `CREATE`, `UPDATE`, `DELETE`.
+    #[schemars(inner(regex(pattern = "^(CREATE|UPDATE|DELETE)$")))]
     pub verbs: Vec<String>,
 }
 

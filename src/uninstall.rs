@@ -1,4 +1,4 @@
-//! Opens the guard before the chart goes: Helm removes the webhook's Service and Deployment before its registration, and in between
+//! Opens the guard before the chart goes: Helm 3 removes the webhook's Service and Deployment before its registration, and in between
 //! every removal in a guarded namespace would fail.
 //!
 //! Never: without being told to, while services are guarded.
@@ -19,8 +19,9 @@ pub enum Error {
     /// Services are guarded.
     #[error(
         "poolguard still guards services of this cluster: {named}. Without it, whatever serves live traffic can be removed. To \
-         uninstall it all the same, say so first: helm upgrade RELEASE CHART --namespace NAMESPACE --reuse-values --set \
-         uninstall.confirmed=true. Then run helm uninstall again"
+         uninstall it all the same, say so first: helm rollback RELEASE REVISION --namespace NAMESPACE, with the revision that helm \
+         status shows, then helm upgrade RELEASE CHART --namespace NAMESPACE --reuse-values --set uninstall.confirmed=true. Then run \
+         helm uninstall again"
     )]
     Guarded {
         /// The first of them, and how many more there are.

@@ -161,6 +161,6 @@ fn budget(service: &Gathered, name: &str) -> serde_json::Value {
             "name": name, "namespace": key(service).namespace,
             "labels": {"app.kubernetes.io/managed-by": "poolguard"}, "ownerReferences": owner,
         },
-        "spec": {"maxUnavailable": 1, "selector": service.resource.spec.selector},
+        "spec": {"maxUnavailable": 1, "selector": budgets::selector(service)},
     })
 }

@@ -138,7 +138,8 @@ pub(super) struct Label {
 }
 
 /// Which namespaces must get or lose the label: those that hold a `ServicePooling`, decoded or not, or the record of a
-/// guarded release, bear it; those that are excluded never do, and the canary's always does.
+/// guarded release, bear it, and the canary's always does. Those that are excluded never get it. One that bears it already keeps it
+/// while it holds such things: the webhook refuses to take it off, whatever is excluded, and guards nothing else there.
 pub(super) fn labels(
     state: &State,
     records: impl Iterator<Item = String>,
@@ -149,7 +150,7 @@ pub(super) fn labels(
     let wanted: BTreeSet<String> = holders
         .map(|(name, _)| name.clone())
         .chain(records)
-        .filter(|name| !excluded.contains(name))
+        .filter(|name| !excluded.contains(name) || state.namespace(name).is_some_and(|namespace| namespace.protected))
         .chain(state.namespaces.contains_key(canary).then(|| canary.to_owned()))
         .collect();
     let mut labels: Vec<Label> = state
@@ -187,11 +188,16 @@ mod tests {
         state.namespaces.insert("plain".to_owned(), Namespace::default());
         state.namespaces.insert("kube-system".to_owned(), holding(false));
         state.namespaces.insert("poolguard".to_owned(), holding(false));
+        // Excluded since it was labelled.
+        state.namespaces.insert("kept".to_owned(), holding(true));
+        state.namespaces.insert("records".to_owned(), Namespace { protected: true, ..Namespace::default() });
+        state.namespaces.insert("left".to_owned(), Namespace { protected: true, ..Namespace::default() });
         let label = |namespace: &str, protected| Label { namespace: namespace.to_owned(), protected };
-        let records = || ["plain".to_owned()].into_iter();
+        let records = ["plain", "records"].map(str::to_owned).into_iter();
+        let excluded = ["kube-system", "poolguard", "kept", "records", "left"].map(str::to_owned);
         assert_eq!(
-            labels(&state, records(), &["kube-system".to_owned(), "poolguard".to_owned()], "canary"),
-            [label("emptied", false), label("guarded", true), label("plain", true)]
+            labels(&state, records, &excluded, "canary"),
+            [label("emptied", false), label("guarded", true), label("left", false), label("plain", true)]
         );
     }
 }

@@ -8,7 +8,7 @@ use poolguard_policy::evidence::Why;
 use reqwest::{Identity, Response};
 
 use super::{Bad, SourcesError};
-use crate::runtime::authorities;
+use crate::runtime::{authorities, timeless};
 
 /// A file of a source's configuration.
 pub(super) fn file(source: &str, path: &Path) -> Result<Vec<u8>, SourcesError> {
@@ -62,11 +62,11 @@ pub(super) async fn body(of: &str, response: Response, limit: usize) -> Result<V
     Ok(body)
 }
 
-/// The innermost cause says most: `connection refused`.
+/// The innermost cause says most: `connection refused`. It gets into a status, so it stays the same while nothing changes.
 pub(super) fn failed(of: &str, error: &reqwest::Error) -> Bad {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
         cause = source;
     }
-    Bad::new(Why::Unreachable, &format!("{of} cannot be reached ({cause})"))
+    Bad::new(Why::Unreachable, &format!("{of} cannot be reached ({})", timeless(&cause.to_string())))
 }

@@ -10,6 +10,9 @@ use crate::scenario::{Scenario, binary};
 /// One source of truth: as much as is required.
 const SOURCE: &str = "sources[0].name=conftool,sources[0].conftool.endpoints={https://conf1001.example:4001}";
 
+/// An identity that may do nothing yet.
+const TRUSTED: &str = "trustedIdentities[0].user=rollouts,trustedIdentities[0].resources={pods}";
+
 /// What `helm template` says about these values.
 fn render(scenario: &Scenario, values: &[&str]) -> Output {
     let mut arguments = vec!["--skip-tests"];
@@ -57,7 +60,7 @@ fn what_the_chart_renders_in_the_cluster_is_taken_by_the_api_server_and_the_bina
         .take_while(|line| line.is_empty() || line.starts_with("    "))
         .map(|line| format!("{}\n", line.get(4..).unwrap_or_default()))
         .collect();
-    assert!(config.contains("datacenter: eqiad"), "{config}");
+    assert!(config.contains(r#"datacenter: "eqiad""#), "{config}");
     std::fs::write(&path, config).expect("a file");
     let mut command = Command::new(binary());
     command.env_clear().env("HOME", "/nonexistent").args(["controller", "--log-format=json", "--config"]).arg(&path);
@@ -96,6 +99,26 @@ fn values_that_make_no_sense_are_refused_with_what_to_write() {
         (&["datacenter=eqiad", SOURCE, "sources[0].dns.servers={10.3.0.1}"], "'oneOf' failed"),
         (&["datacenter=eqiad", SOURCE, "enforcement=Sometimes"], "enforcement"),
         (&["datacenter=eqiad", SOURCE, "webhook.timeoutSeconds=1"], "timeoutSeconds"),
+        (&["datacenter=eqiad", SOURCE, "evidenceTimeout=5s"], "evidenceTimeout"),
+        (&["datacenter=eqiad", SOURCE, "evidenceTimeout=99ms"], "evidenceTimeout"),
+        (&["datacenter=eqiad", SOURCE, TRUSTED, "trustedIdentities[0].verbs={update}"], "verbs"),
+        (
+            &[
+                "datacenter=eqiad",
+                SOURCE,
+                "sources[1].name=conftool,sources[1].prometheus.url=https://prometheus.example",
+            ],
+            "\"conftool\" stands twice: give each source its own name",
+        ),
+        (
+            &["datacenter=eqiad", SOURCE, "webhook.tlsSecretName=poolguard-webhook-ca"],
+            "the authority's key must not be mounted into the webhook",
+        ),
+        (&["datacenter=eqiad", SOURCE, "certificates.overlap=541h"], "must be at most a quarter of servingValidity"),
+        (
+            &["datacenter=eqiad", SOURCE, "certificates.authorityValidity=179d"],
+            "certificates.authorityValidity must be at least twice servingValidity",
+        ),
         (&["datacenter=eqiad", SOURCE, "webhook.resources=null"], "missing property 'resources'"),
         (&["datacenter=eqiad", SOURCE, "webhook.resources.requests.memory=null"], "missing property 'memory'"),
     ] {

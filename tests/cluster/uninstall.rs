@@ -54,7 +54,7 @@ fn it_goes_only_when_it_is_meant_and_leaves_nothing_locked() {
         ("helm3", Before::NamespaceGone),
     ];
     let mut further = None;
-    for (helm, before) in rounds {
+    for (round, (helm, before)) in rounds.into_iter().enumerate() {
         let operator = further.as_ref().unwrap_or(&alone.operator);
         alone.guarded(NAME);
         wait_for("the guard", SOON, || {
@@ -63,12 +63,16 @@ fn it_goes_only_when_it_is_meant_and_leaves_nothing_locked() {
             Ok(())
         })
         .expect("the guard");
-        identity(datacenter);
         // Not by accident.
+        if round < 2 {
+            refused_then_meant(datacenter, helm);
+        }
+        identity(datacenter);
         let output = hook(datacenter, &[]);
         assert!(!output.ok(), "{}", output.text());
         assert!(
             output.text().contains("poolguard still guards services of this cluster: left/left")
+                && output.text().contains("helm rollback RELEASE REVISION")
                 && output.text().contains("--set uninstall.confirmed=true"),
             "{}",
             output.text()
@@ -88,6 +92,41 @@ fn it_goes_only_when_it_is_meant_and_leaves_nothing_locked() {
         // Over what is left.
         further = Some(Operator::install_with(datacenter, &Truth::nothing(), binary()).expect("poolguard"));
     }
+}
+
+/// Once with each Helm, as the documentation says: after an uninstallation that failed, Helm has to be told that the release is there.
+fn refused_then_meant(datacenter: &Datacenter, helm: &str) {
+    // Outside of the cluster, the chart has no hook. Here it has one, whose Job no node runs.
+    let chart = datacenter.folder.join(format!("hooked-{helm}"));
+    run(Command::new("cp").arg("-r").arg(chart::folder()).arg(&chart)).and_then(Output::success).expect("a copy");
+    let template = chart.join("templates/uninstall.yaml");
+    let hook = std::fs::read_to_string(&template).expect("a template");
+    let replaced = [
+        ("{{- if not .Values.webhook.url }}", "{{- if true }}"),
+        ("restartPolicy: Never", "restartPolicy: Never\n      nodeSelector: {poolguard.dev/hook: nowhere}"),
+    ];
+    let hooked = replaced.iter().fold(hook, |hook, (from, to)| {
+        assert!(hook.contains(from), "{hook}");
+        hook.replacen(from, to, 1)
+    });
+    std::fs::write(&template, hooked).expect("a template");
+    let of_helm = |arguments: &[&str]| {
+        datacenter.call(Who::Admin, helm, &[arguments, &["--namespace", NAMESPACE]].concat()).expect("helm starts")
+    };
+    let chart = chart.to_string_lossy();
+    let upgrade = |set: &str| of_helm(&["upgrade", "poolguard", &chart, "--reuse-values", "--set", set]);
+    let confirmed = "uninstall.confirmed=true";
+    upgrade("uninstall.confirmed=false").success().expect("a chart with its hook");
+
+    let output = of_helm(&["uninstall", "poolguard", "--timeout", "3s"]);
+    assert!(!output.ok(), "{}", output.text());
+    let output = upgrade(confirmed);
+    assert!(!output.ok() && output.text().contains("has no deployed releases"), "{}", output.text());
+    let status = of_helm(&["status", "poolguard", "--output", "json"]).success().expect("a status");
+    let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+    assert_eq!(status["info"]["status"], "uninstalling");
+    of_helm(&["rollback", "poolguard", &status["version"].to_string()]).success().expect("it is there again");
+    upgrade(confirmed).success().expect("it is meant");
 }
 
 fn delete(alone: &Alone, kind: &str, further: &[&str]) -> Output {

@@ -21,7 +21,7 @@ poolguard-webhook.{{ .Release.Namespace }}.svc
 {{- end }}
 
 {{- define "poolguard.config" -}}
-datacenter: {{ .Values.datacenter }}
+datacenter: {{ .Values.datacenter | quote }}
 {{- with .Values.contact }}
 contact: {{ . | quote }}
 {{- end }}
@@ -38,7 +38,7 @@ controller:
   namespace: {{ .Release.Namespace }}
   leaseName: poolguard-controller
   webhookConfiguration: poolguard
-  canaryNamespace: {{ .Values.canary.namespace }}
+  canaryNamespace: {{ .Values.canary.namespace | quote }}
   registration:
     failurePolicy: {{ include "poolguard.failurePolicy" . }}
     timeoutSeconds: {{ .Values.webhook.timeoutSeconds }}

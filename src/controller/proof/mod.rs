@@ -24,7 +24,7 @@ use super::certificates::{self, Bundles};
 use super::metrics::Metrics;
 use crate::config::Config;
 use crate::runtime::tasks::essential;
-use crate::runtime::{Environment, chain};
+use crate::runtime::{Environment, chain, timeless};
 
 /// The pause while the guard is not up: somebody waits for it.
 const IMPATIENT: Duration = Duration::from_secs(1);
@@ -175,12 +175,12 @@ async fn trust(client: &Client, config: &Config, live: &[Value], metrics: &Metri
     }
 }
 
-/// One finding for each kind, with the entries that it concerns.
+/// One finding for each kind, with the entries that it concerns. It gets into every status, so it stays the same while nothing changes.
 fn told(refused: BTreeMap<&'static str, Result<(), Finding>>) -> Vec<Finding> {
     let mut by_kind: BTreeMap<Kind, Vec<String>> = BTreeMap::new();
     for (entry, found) in refused {
         if let Err(Finding { kind, message }) = found {
-            by_kind.entry(kind).or_default().push(format!("{entry}: {message}"));
+            by_kind.entry(kind).or_default().push(format!("{entry}: {}", timeless(&message)));
         }
     }
     by_kind
@@ -191,4 +191,25 @@ fn told(refused: BTreeMap<&'static str, Result<(), Finding>>) -> Vec<Finding> {
             Finding { kind, message: format!("{}{more}", first.join("; ")) }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_stays_the_same_while_time_goes_on() {
+        let at = |second: u8| {
+            let message = format!(
+                "x509: certificate has expired or is not yet valid: current time 09:26:{second} is after 09:00"
+            );
+            let found = || Err(Finding { kind: Kind::Unreachable, message: message.clone() });
+            told(BTreeMap::from([("pods", found()), ("scales", found())]))
+        };
+        assert_eq!(at(25), at(26));
+        assert_eq!(
+            at(25)[0].message,
+            "pods: x509: certificate has expired or is not yet valid; scales: x509: certificate has expired or is not yet valid"
+        );
+    }
 }
