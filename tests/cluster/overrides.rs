@@ -176,6 +176,8 @@ fn an_override_ends_by_itself_and_what_was_refused_is_never_done_later() {
     let delete = ["delete", "deployment", "glass-end-main"];
     scenario.refused("kubectl", &delete);
     scenario.refused("helm3", &["uninstall", "main"]);
+    wait_for("the controller's budget", SOON, || scenario.kubectl(&["get", "pdb", "poolguard-glass-end"]).success())
+        .expect("a budget");
     let before = scenario.objects();
     scenario.create(Who::Engineer, &glass("glass-end", "glass-end", "eqiad", "15s")).success().expect("an override");
     scenario.condition("Guarded", "False/Overridden");
@@ -184,10 +186,13 @@ fn an_override_ends_by_itself_and_what_was_refused_is_never_done_later() {
     assert!(ended.contains("override inc-4711 of engineer has ended"), "{ended}");
     scenario.counts("poolguard_overrides_total", "event=\"expired\"", 1.0);
     scenario.counts("poolguard_overrides_in_force", "service=\"glass-end\"", 0.0);
-    let changed = differences(&before, &scenario.objects());
-    // Only the controller's budget has gone, not to hold a drain, and come back.
-    let budget = ["PodDisruptionBudget poolguard-glass-end changed"];
-    assert_eq!(changed, budget, "nothing else was done while it was in force, or after");
+    // Only the controller's budget has gone, not to hold a drain, and comes back.
+    wait_for("all to be as it was, but for the budget", SOON, || {
+        let changed = differences(&before, &scenario.objects());
+        anyhow::ensure!(changed == ["PodDisruptionBudget poolguard-glass-end changed"], "{changed:?}");
+        Ok(())
+    })
+    .expect("nothing else was done while it was in force, or after");
     assert_eq!(scenario.status(".overrides").expect("the status"), "");
     // The resource itself is still there, and opens nothing.
     scenario.kubectl(&["get", "servicepooling", "glass-end"]).success().expect("it is there");
