@@ -29,13 +29,8 @@ fn a_node_is_drained_within_the_budget_and_one_replica_makes_it_wait() {
     .expect("a budget");
     // Counted by the budget, its pods would let nothing be evicted.
     scenario.apply(ONCE).success().expect("a Job");
-    wait_for("the Job's pod", SOON, || {
-        let pods =
-            scenario.kubectl(&["get", "pods", "-l", "batch.kubernetes.io/job-name=once", "-o", "name"]).success()?;
-        anyhow::ensure!(!pods.is_empty(), "there is none");
-        Ok(())
-    })
-    .expect("a pod");
+    let done = ["wait", "--for=condition=complete", "job/once", "--timeout=20s"];
+    scenario.kubectl(&done).success().expect("its pod has run");
     let drain = |timeout: &str| {
         let arguments = [
             "drain",
