@@ -6,6 +6,17 @@ use poolguard_harness::wait::wait_for;
 
 use crate::scenario::{SOON, Scenario, pooling};
 
+/// A Job whose pods look like the service's.
+const ONCE: &str = r#"
+apiVersion: batch/v1
+kind: Job
+metadata: {name: once, namespace: NAME}
+spec:
+  template:
+    metadata: {labels: {app: NAME, routed_via: production}}
+    spec: {restartPolicy: Never, containers: [{name: c, image: example.invalid/c:1}]}
+"#;
+
 #[test]
 fn a_node_is_drained_within_the_budget_and_one_replica_makes_it_wait() {
     let scenario = Scenario::guarded("work-drain");
@@ -16,6 +27,10 @@ fn a_node_is_drained_within_the_budget_and_one_replica_makes_it_wait() {
         Ok(())
     })
     .expect("a budget");
+    // Counted by the budget, its pods would let nothing be evicted.
+    scenario.apply(ONCE).success().expect("a Job");
+    let done = ["wait", "--for=condition=complete", "job/once", "--timeout=20s"];
+    scenario.kubectl(&done).success().expect("its pod has run");
     let drain = |timeout: &str| {
         let arguments = [
             "drain",
@@ -40,8 +55,9 @@ fn a_node_is_drained_within_the_budget_and_one_replica_makes_it_wait() {
         Ok(())
     })
     .expect("no budget");
-    let node =
-        scenario.kubectl(&["get", "pods", "-o", "jsonpath={.items[0].spec.nodeName}"]).success().expect("a node");
+    scenario.kubectl(&["delete", "job", "once"]).success().expect("no Job any more");
+    let own = ["get", "pods", "-l", "!batch.kubernetes.io/job-name", "-o", "jsonpath={.items[0].spec.nodeName}"];
+    let node = scenario.kubectl(&own).success().expect("a node");
     let arguments = ["drain", &node, "--pod-selector=app=work-drain", "--timeout=3s"];
     let output = scenario.datacenter().call(Who::Admin, "kubectl", &arguments).expect("kubectl");
     scenario.datacenter().kubectl(&["uncordon", &node]).expect("kubectl").success().expect("uncordoned");
