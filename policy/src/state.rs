@@ -29,6 +29,8 @@ pub struct State {
 /// What is known of one namespace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Namespace {
+    /// It is there itself, and not only what it held.
+    pub exists: bool,
     /// It bears the label that makes the API server ask us.
     pub protected: bool,
     /// It is being deleted.
@@ -199,7 +201,8 @@ impl Workload {
         !(self.is_at_zero() || self.never_up && self.ready == 0)
     }
 
-    fn is_at_zero(&self) -> bool {
+    /// Whether it has no pods, and wants none.
+    pub fn is_at_zero(&self) -> bool {
         self.replicas == 0 && self.current == 0
     }
 
@@ -374,14 +377,44 @@ impl Namespace {
         self.services.candidates(labels).any(|(_, service)| service.selects(labels))
     }
 
+    /// Pods of the selector that a Service leads to, one of each labels and owner that stand side by side.
+    fn reached<'a>(&'a self, selector: &'a Selector) -> impl Iterator<Item = &'a Pod> {
+        let mut before: Option<&Pod> = None;
+        self.pods.values().filter(move |pod| {
+            let same = before.is_some_and(|before| before.labels == pod.labels && before.controller == pod.controller);
+            let counts = !same && !pod.finished && selector.matches(&pod.labels) && self.is_selected(&pod.labels);
+            if counts {
+                before = Some(pod);
+            }
+            counts
+        })
+    }
+
     /// Whether a Service leads to pods of a workload: by the labels of its template, or by what its pods bear besides, such as a hash,
     /// a role or an ordinal.
     pub fn is_led_to(&self, workload: &Workload, selector: &Selector) -> bool {
-        let made = |pod: &&Pod| {
-            pod.may_serve() && selector.matches(&pod.labels) && contains(&pod.labels, &workload.template_labels)
-        };
         self.is_selected(&workload.template_labels)
-            || self.pods.values().filter(made).any(|pod| self.is_selected(&pod.labels))
+            || self.reached(selector).any(|pod| self.may_have_made(workload, pod))
+    }
+
+    /// Whether a pod may be one of a workload's: it has the labels of the template, and belongs to no other one that is known.
+    fn may_have_made(&self, workload: &Workload, pod: &Pod) -> bool {
+        let this = |owner: &Owner| owner.kind == workload.kind.as_str() && owner.name == workload.name;
+        let of_another = |owner: &Arc<Owner>| {
+            !this(owner)
+                && self.owning(owner).is_some_and(|between| match &between.controller {
+                    None => true,
+                    Some(above) => !this(above) && self.owning(above).is_some(),
+                })
+        };
+        contains(&pod.labels, &workload.template_labels) && !pod.controller.as_ref().is_some_and(of_another)
+    }
+
+    /// Whether a DaemonSet has pods of the selector: the API server's budget of a share needs a scale, and it has none.
+    pub fn has_daemons(&self, selector: &Selector) -> bool {
+        self.workloads.values().any(|workload| {
+            workload.kind == Kind::DaemonSet && !workload.is_at_zero() && selector.matches(&workload.template_labels)
+        })
     }
 
     /// The pods that a workload controls.
@@ -398,29 +431,45 @@ impl Namespace {
         if workload.is_owned_set() {
             workload.ready > 0 || self.pods_of(workload.kind, &workload.name).any(Pod::may_serve)
         } else {
-            let made = |pod: &Pod| contains(&pod.labels, &workload.template_labels);
-            let up_after_all = || self.pods.values().any(|pod| pod.may_serve() && made(pod));
+            let up_after_all = || self.pods.values().any(|pod| pod.may_serve() && self.may_have_made(workload, pod));
             workload.may_carry() || workload.never_up && !workload.is_at_zero() && up_after_all()
         }
     }
 
     /// Whether another workload that is known stands for this one: the Deployment or Rollout of a ReplicaSet.
     fn is_stood_for(&self, workload: &Workload) -> bool {
-        let Some(owner) = workload.controller.as_ref().filter(|_| workload.is_owned_set()) else { return false };
+        workload
+            .controller
+            .as_ref()
+            .filter(|_| workload.is_owned_set())
+            .is_some_and(|owner| self.owning(owner).is_some())
+    }
+
+    /// The workload that is somebody's owner, where it is known.
+    fn owning(&self, owner: &Owner) -> Option<&Workload> {
         match Kind::built_in(&owner.kind) {
-            Some(kind) => self.workloads.contains_key(&(kind, owner.name.clone())),
-            None => self.workloads.keys().any(|(kind, name)| kind.as_str() == owner.kind && *name == owner.name),
+            Some(kind) => self.workloads.get(&(kind, owner.name.clone())),
+            None => self
+                .workloads
+                .iter()
+                .find(|((kind, name), _)| kind.as_str() == owner.kind && *name == owner.name)
+                .map(|(_, workload)| workload),
         }
     }
 
     /// The workloads of the selector whose pods may carry traffic. The Deployment of a ReplicaSet stands for it.
     pub fn carrying<'a>(&'a self, selector: &'a Selector) -> impl Iterator<Item = &'a Workload> + 'a {
         let services = self.any_service_selects(selector);
+        let reached = OnceCell::<Vec<&Pod>>::new();
+        let led_to = move |workload: &Workload| {
+            let reached = || reached.get_or_init(|| self.reached(selector).collect());
+            self.is_selected(&workload.template_labels) || reached().iter().any(|pod| self.may_have_made(workload, pod))
+        };
         self.workloads.values().filter(move |workload| {
             selector.matches(&workload.template_labels)
                 && self.may_carry(workload)
                 && !self.is_stood_for(workload)
-                && (!services || self.is_led_to(workload, selector))
+                && (!services || led_to(workload))
         })
     }
 

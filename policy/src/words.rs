@@ -353,9 +353,12 @@ fn next(told: &Told<'_>, pooling: &Pooling, conclusion: &Conclusion) -> Vec<Stri
     match told.reason {
         Reason::PodUnknown => {
             let (namespace, name) = (plain(&told.request.namespace), plain(&told.request.name));
-            return vec![format!("kubectl -n {namespace} get pod {name}   (it has just been made)"), command_again()];
+            return vec![
+                format!("kubectl -n {namespace} get pod {name}   (it has just been made, or is gone)"),
+                command_again(),
+            ];
         }
-        Reason::NoBudget => return vec![budget(told, &plain(&pooling.key.name))],
+        Reason::NoBudget => return vec![budget(told, pooling)],
         _ => {}
     }
     let single = matches!(told.request.door.effect, Effect::RemovePod | Effect::RelabelPod);
@@ -372,7 +375,8 @@ fn next(told: &Told<'_>, pooling: &Pooling, conclusion: &Conclusion) -> Vec<Stri
 }
 
 /// What makes an eviction of a service's pod possible.
-fn budget(told: &Told<'_>, service: &str) -> String {
+fn budget(told: &Told<'_>, pooling: &Pooling) -> String {
+    let service = plain(&pooling.key.name);
     let namespace = plain(&told.request.namespace);
     let state = told.state.namespace(&told.request.namespace);
     let deployment = deployment(told);
@@ -393,6 +397,9 @@ fn budget(told: &Told<'_>, service: &str) -> String {
         None if deployment.is_none() => {
             format!("kubectl -n {namespace} get pods   (two replicas let one be evicted; else depool the service)")
         }
+        None if state.is_some_and(|state| state.has_daemons(&pooling.selector)) => format!(
+            "kubectl -n {namespace} create pdb {service} --min-available=1 --selector=...   (poolguard makes none where a DaemonSet is among its workloads)"
+        ),
         None => format!("kubectl -n {namespace} get pdb   (poolguard makes one within seconds; then try again)"),
         Some((name, budget, _)) if !budget.observed => {
             format!("kubectl -n {namespace} get pdb {name}   (its status is of an earlier spec; try again in a moment)")

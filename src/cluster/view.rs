@@ -541,13 +541,14 @@ impl Viewed for WatchedNamespace {
 
     fn put(self, (): (), _: &View, state: &mut State) {
         let known = entry(state, &self.name_any());
+        known.exists = true;
         known.protected = self.labels().get(PROTECTED_LABEL).is_some_and(|value| value == "true");
         known.terminating = self.metadata.deletion_timestamp.is_some();
     }
 
     fn remove((): (), _: &View, state: &mut State, _: &str, name: &str) {
         // What other watches know of a namespace that was made again is theirs to forget.
-        take_out(state, name, |known| (known.protected, known.terminating) = (false, false));
+        take_out(state, name, |known| (known.exists, known.protected, known.terminating) = (false, false, false));
     }
 
     fn known((): (), state: &State) -> Vec<(String, String)> {

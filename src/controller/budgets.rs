@@ -70,7 +70,7 @@ fn wanted(namespace: &Namespace, service: &Gathered) -> bool {
     });
     let serving = service.conclusion.here().state != Serving::NotServing;
     // A DaemonSet has no scale.
-    let scalable = service.workloads.iter().all(|workload| workload.kind != Kind::DaemonSet);
+    let scalable = service.workloads.iter().all(|workload| workload.kind != Kind::DaemonSet || workload.is_at_zero());
     // While an override is in force, every removal passes.
     let guarded = service.overrides.is_empty();
     serving && replicas >= 2 && scalable && guarded && !covered && !namespace.terminating

@@ -231,7 +231,7 @@ fn a_pod_that_is_not_known_is_to_be_tried_again() {
         refused(&world, &evict),
         "The pod is not known yet, and eventgate serves in eqiad. Pod one/web-9 was not evicted.\n  \
          evidence:  conftool: eqiad pooled=true, codfw pooled=true (revision 812, read 0 ms ago)\n  \
-         next:      1. kubectl -n one get pod web-9   (it has just been made)\n             2. run your command again\n  \
+         next:      1. kubectl -n one get pod web-9   (it has just been made, or is gone)\n             2. run your command again\n  \
          help:      #sre   emergency: https://runbook.example#override"
     );
 }

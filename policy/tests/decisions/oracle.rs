@@ -546,10 +546,29 @@ impl Place<'_> {
     /// The same of a workload: its pods may bear more than its template says.
     fn workload_reached(&self, pooling: &Pooling, workload: &Workload) -> bool {
         let template = &workload.template_labels;
-        let more = |pod: &&Pod| template.iter().all(|(key, value)| pod.labels.get(key) == Some(value));
-        let pods = self.namespace.pods.values().filter(|pod| serves(pod)).filter(more);
+        let pods = self.namespace.pods.values().filter(|pod| !pod.finished && self.looks_made_by(pod, workload));
         self.reached(pooling, template)
             || pods.filter(|pod| selected(&pooling.selector, &pod.labels)).any(|pod| self.reached(pooling, &pod.labels))
+    }
+
+    /// It has the template's labels, and nobody else is known to whom it belongs in the end.
+    fn looks_made_by(&self, pod: &Pod, workload: &Workload) -> bool {
+        let name = |workload: &Workload| (workload.kind.as_str().to_owned(), workload.name.clone());
+        let find = |wanted: &(String, String)| self.namespace.workloads.values().find(|other| name(other) == *wanted);
+        let mut owners = Vec::new();
+        let mut next = pod.controller.as_ref().map(|owner| (owner.kind.clone(), owner.name.clone()));
+        // Its owner, and that one's.
+        for _ in 0..2 {
+            let Some(owner) = next.take() else { break };
+            let above =
+                find(&owner).map(|found| found.controller.as_ref().map(|up| (up.kind.clone(), up.name.clone())));
+            owners.push((owner, above.is_some()));
+            next = above.flatten();
+        }
+        let mine = owners.iter().any(|(owner, _)| *owner == name(workload));
+        let whole = !owners.is_empty() && owners.iter().all(|(_, known)| *known);
+        let labels = workload.template_labels.iter().all(|(key, value)| pod.labels.get(key) == Some(value));
+        labels && (mine || !whole)
     }
 
     fn owned_pods<'b>(&'b self, kind: &'b str, name: &'b str) -> impl Iterator<Item = &'b Pod> {
@@ -561,10 +580,9 @@ impl Place<'_> {
         if workload.kind == Kind::ReplicaSet && workload.controller.is_some() {
             workload.ready > 0 || self.owned_pods("ReplicaSet", &workload.name).any(serves)
         } else {
-            let labels = &workload.template_labels;
-            let of_it = |pod: &Pod| labels.iter().all(|(key, value)| pod.labels.get(key) == Some(value));
             let left = workload.replicas != 0 || workload.current != 0;
-            carries_alone(workload) || left && self.namespace.pods.values().any(|pod| serves(pod) && of_it(pod))
+            let up = || self.namespace.pods.values().any(|pod| serves(pod) && self.looks_made_by(pod, workload));
+            carries_alone(workload) || left && up()
         }
     }
 

@@ -122,7 +122,8 @@ impl Client {
                 Some((endpoint, read)) = asked.next() => match read {
                     Ok((found, index)) => {
                         self.preferred.store(endpoint, Ordering::Relaxed);
-                        let restored = index < before;
+                        // Who keeps etcd's index to himself says nothing of a restore.
+                        let restored = index > 0 && index < before;
                         if restored {
                             self.highest.store(index, Ordering::SeqCst);
                         } else {

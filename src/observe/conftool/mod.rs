@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use poolguard_policy::evidence::{Answer, Memory, Record, Says, Why};
 use poolguard_policy::pooling::{Evidence, Mode, Pooling};
 use poolguard_policy::record::{Doubt, Kept, Switch, doubt, is_stuck};
@@ -33,6 +33,10 @@ type Place = (String, String);
 /// The values of one record, by datacenter.
 type Values = BTreeMap<String, Result<Record, Bad>>;
 
+/// A silent watch is doubted after a quarter of it. What has changed since something was last heard from that long ago, nobody saw
+/// happen.
+const OUT_OF_TOUCH: SignedDuration = SignedDuration::from_secs(60);
+
 /// Services of either mode may share a record.
 const MODES: [Mode; 2] = [Mode::ActiveActive, Mode::ActivePassive];
 
@@ -45,6 +49,8 @@ pub(super) struct Conftool {
     propagation: u32,
     metrics: Metrics,
     memory: Mutex<HashMap<Place, Memory>>,
+    /// When the watch was last heard, or known to have nothing to tell.
+    heard: Mutex<Option<Timestamp>>,
     /// How DNS may have kept a datacenter of a record, in each of [`MODES`].
     kept: Mutex<HashMap<Place, [Option<Kept>; 2]>>,
     /// Since when a record and datacenter have been unknown, and why.
@@ -79,6 +85,7 @@ impl Conftool {
             propagation: u32::try_from(config.propagation.as_millis().div_ceil(1000)).unwrap_or(u32::MAX),
             metrics,
             memory: Mutex::default(),
+            heard: Mutex::default(),
             kept: Mutex::default(),
             doubts: Mutex::default(),
             restored: Mutex::default(),
@@ -153,6 +160,7 @@ impl Conftool {
         let snapshot = lock(&self.snapshot);
         let now = Timestamp::now();
         snapshot.records.iter().for_each(|(record, values)| self.look(record, values, now));
+        *lock(&self.heard) = Some(now);
     }
 
     /// Why it cannot be followed at the moment.
@@ -286,7 +294,11 @@ impl Conftool {
         let value = Record { ttl: self.ttl(&value), ..value };
         let mut memory = lock(&self.memory);
         let key = (record.to_owned(), name.to_owned());
-        let after = Memory::after(value, memory.get(&key).copied(), status, now);
+        let before = memory.get(&key).copied();
+        let mut after = Memory::after(value, before, status, now);
+        if before.is_none_or(|before| before.record.revision != after.record.revision) {
+            after.witnessed &= lock(&self.heard).is_some_and(|heard| now.duration_since(heard) < OUT_OF_TOUCH);
+        }
         memory.insert(key, after);
         after
     }
@@ -303,6 +315,7 @@ impl Conftool {
             Some(record) => snapshot.records.get(record).into_iter().for_each(|values| self.look(record, values, now)),
             None => snapshot.records.iter().for_each(|(record, values)| self.look(record, values, now)),
         }
+        *lock(&self.heard) = Some(now);
         drop(snapshot);
         self.metrics.up(&self.name, true);
         match about {

@@ -85,6 +85,24 @@ fn a_record_pooled_twice_elsewhere_is_ambiguous_whatever_the_spec_names() {
 }
 
 #[test]
+fn what_changed_while_nothing_was_heard_was_not_seen_to_happen() {
+    let source = source();
+    let witnessed = |source: &Conftool| lock(&source.memory)[&("pilot".to_owned(), "eqiad".to_owned())].witnessed;
+    event(&source, "eqiad", Some((true, 1)), 1);
+    assert!(!witnessed(&source), "it was found so");
+    event(&source, "eqiad", Some((false, 1)), 2);
+    assert!(witnessed(&source));
+    // The same again is no change.
+    event(&source, "eqiad", Some((false, 1)), 2);
+    assert!(witnessed(&source));
+    *lock(&source.heard) = Some(Timestamp::now() - OUT_OF_TOUCH);
+    event(&source, "eqiad", Some((true, 1)), 3);
+    assert!(!witnessed(&source), "it may have happened at any time since");
+    event(&source, "eqiad", Some((false, 1)), 4);
+    assert!(witnessed(&source));
+}
+
+#[test]
 fn the_clock_starts_when_dns_can_follow_again() {
     for stuck in [Some((true, HOUR)), None] {
         let source = source();
