@@ -304,11 +304,14 @@ impl Memory {
     fn or_told(self, status: Self) -> Self {
         // Status holds whole seconds, so less than one is no difference.
         let earlier = self.since.duration_since(status.since) >= SignedDuration::from_secs(1);
-        let together = status.since.duration_since(self.since) < TOGETHER;
-        let held_until = match (earlier, self.witnessed) {
-            (true, false) => status.held_until,
-            _ if earlier || together => self.held_until.max(status.held_until),
-            _ => self.held_until,
+        // A status that is much later tells of when its writer found the revision, not of the change.
+        let of_the_change = status.since.duration_since(self.since) < TOGETHER;
+        let held_until = if earlier && !self.witnessed {
+            status.held_until
+        } else if of_the_change {
+            self.held_until.max(status.held_until)
+        } else {
+            self.held_until
         };
         Self { since: if earlier { status.since } else { self.since }, held_until, ..self }
     }

@@ -292,16 +292,11 @@ fn touch(request: &Request, state: &State, namespace: &Namespace, pooling: &Pool
     }
 }
 
-/// Whether a pod with these labels is outside all Services although some Service leads to the service's pods.
-fn unselected(namespace: &Namespace, selector: &Selector, labels: &Labels) -> bool {
-    !namespace.is_selected(labels) && namespace.any_service_selects(selector)
-}
-
 fn pod_touch(namespace: &Namespace, pooling: &Pooling, pod: &Pod) -> Option<Touch> {
     if !pooling.selector.matches(&pod.labels) || pod.of_a_job() {
         return None;
     }
-    Some(if !pod.may_serve() || unselected(namespace, &pooling.selector, &pod.labels) {
+    Some(if !pod.may_serve() || namespace.outside(&pooling.selector)(&pod.labels) {
         Touch::CarriesNoTraffic
     } else if expendable(namespace, pooling, &pod.labels) {
         Touch::Expendable
@@ -314,9 +309,7 @@ fn workload_touch(namespace: &Namespace, pooling: &Pooling, workload: &Workload)
     if !pooling.selector.matches(&workload.template_labels) {
         return None;
     }
-    let selector = &pooling.selector;
-    let unreached = || !namespace.is_led_to(workload, selector) && namespace.any_service_selects(selector);
-    Some(if !namespace.may_carry(workload) || unreached() {
+    Some(if !namespace.may_carry(workload) || !namespace.reaching(&pooling.selector)(workload) {
         Touch::CarriesNoTraffic
     } else if expendable(namespace, pooling, &workload.template_labels) {
         Touch::Expendable
@@ -327,13 +320,14 @@ fn workload_touch(namespace: &Namespace, pooling: &Pooling, workload: &Workload)
 
 /// Whether pods with these labels may go because a Ready pod that is not expendable, and that is reached, exists.
 fn expendable(namespace: &Namespace, pooling: &Pooling, labels: &Labels) -> bool {
+    let outside = namespace.outside(&pooling.selector);
     pooling.expendable.as_ref().is_some_and(|expendable| {
         expendable.matches(labels)
             && namespace.pods.values().any(|pod| {
                 pod.stands_in()
                     && pooling.selector.matches(&pod.labels)
                     && !expendable.matches(&pod.labels)
-                    && !unselected(namespace, &pooling.selector, &pod.labels)
+                    && !outside(&pod.labels)
             })
     })
 }

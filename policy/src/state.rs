@@ -202,7 +202,7 @@ impl Workload {
     }
 
     /// Whether it has no pods, and wants none.
-    pub fn is_at_zero(&self) -> bool {
+    fn is_at_zero(&self) -> bool {
         self.replicas == 0 && self.current == 0
     }
 
@@ -361,7 +361,7 @@ impl Namespace {
     }
 
     /// Whether any Service selects pods of the selector: then a workload that none selects carries no traffic.
-    pub fn any_service_selects(&self, selector: &Selector) -> bool {
+    fn any_service_selects(&self, selector: &Selector) -> bool {
         // Where nothing could lead to them, thousands of pods need not be looked at.
         !self.services.is_empty() && self.labels().any(|labels| selector.matches(labels) && self.is_selected(labels))
     }
@@ -390,11 +390,20 @@ impl Namespace {
         })
     }
 
-    /// Whether a Service leads to pods of a workload: by the labels of its template, or by what its pods bear besides, such as a hash,
-    /// a role or an ordinal.
-    pub fn is_led_to(&self, workload: &Workload, selector: &Selector) -> bool {
-        self.is_selected(&workload.template_labels)
-            || self.reached(selector).any(|pod| self.may_have_made(workload, pod))
+    /// Says of labels whether a pod with them is outside all Services although some Service leads to pods of the selector.
+    pub fn outside<'a>(&'a self, selector: &'a Selector) -> impl Fn(&Labels) -> bool + 'a {
+        let services = OnceCell::new();
+        move |labels| !self.is_selected(labels) && *services.get_or_init(|| self.any_service_selects(selector))
+    }
+
+    /// Says of workloads whether requests may reach their pods: they are not outside, by the labels of the template or by what pods bear
+    /// besides, such as a hash, a role or an ordinal.
+    pub fn reaching<'a>(&'a self, selector: &'a Selector) -> impl Fn(&Workload) -> bool + 'a {
+        let (outside, reached) = (self.outside(selector), OnceCell::<Vec<&Pod>>::new());
+        move |workload| {
+            let reached = || reached.get_or_init(|| self.reached(selector).collect()).iter();
+            !outside(&workload.template_labels) || reached().any(|pod| self.may_have_made(workload, pod))
+        }
     }
 
     /// Whether a pod may be one of a workload's: it has the labels of the template, and belongs to no other one that is known.
@@ -459,30 +468,23 @@ impl Namespace {
 
     /// The workloads of the selector whose pods may carry traffic. The Deployment of a ReplicaSet stands for it.
     pub fn carrying<'a>(&'a self, selector: &'a Selector) -> impl Iterator<Item = &'a Workload> + 'a {
-        let services = self.any_service_selects(selector);
-        let reached = OnceCell::<Vec<&Pod>>::new();
-        let led_to = move |workload: &Workload| {
-            let reached = || reached.get_or_init(|| self.reached(selector).collect());
-            self.is_selected(&workload.template_labels) || reached().iter().any(|pod| self.may_have_made(workload, pod))
-        };
+        let reaching = self.reaching(selector);
         self.workloads.values().filter(move |workload| {
             selector.matches(&workload.template_labels)
                 && self.may_carry(workload)
                 && !self.is_stood_for(workload)
-                && (!services || led_to(workload))
+                && reaching(workload)
         })
     }
 
     /// The pods that a budget may keep in place of those that carry traffic of the selector. One that is not Ready may be in a moment.
     pub fn others<'a>(&'a self, budget: &'a Budget, selector: &'a Selector) -> impl Iterator<Item = &'a Pod> + 'a {
-        let services = OnceCell::new();
+        let outside = self.outside(selector);
         self.pods.values().filter(move |pod| {
-            let unselected =
-                || !self.is_selected(&pod.labels) && *services.get_or_init(|| self.any_service_selects(selector));
             !pod.finished
                 && !pod.terminating
                 && budget.covers(&pod.labels)
-                && (!selector.matches(&pod.labels) || pod.of_a_job() || unselected())
+                && (!selector.matches(&pod.labels) || pod.of_a_job() || outside(&pod.labels))
         })
     }
 

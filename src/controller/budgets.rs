@@ -6,7 +6,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use poolguard_policy::evidence::State as Serving;
-use poolguard_policy::state::{Budget, Kind, Namespace, State};
+use poolguard_policy::state::{Budget, Namespace, State};
 
 use super::gather::Gathered;
 
@@ -69,8 +69,7 @@ fn wanted(namespace: &Namespace, service: &Gathered) -> bool {
             && service.workloads.iter().any(|workload| budget.covers(&workload.template_labels))
     });
     let serving = service.conclusion.here().state != Serving::NotServing;
-    // A DaemonSet has no scale.
-    let scalable = service.workloads.iter().all(|workload| workload.kind != Kind::DaemonSet || workload.is_at_zero());
+    let scalable = !namespace.has_daemons(&service.pooling.selector);
     // While an override is in force, every removal passes.
     let guarded = service.overrides.is_empty();
     serving && replicas >= 2 && scalable && guarded && !covered && !namespace.terminating
@@ -107,7 +106,7 @@ mod tests {
     use poolguard_policy::evidence::{Answer, Says, conclude};
     use poolguard_policy::overriding::Override;
     use poolguard_policy::selector::{Labels, Selector};
-    use poolguard_policy::state::{Owner, Placement, References, Replacement, Workload};
+    use poolguard_policy::state::{Kind, Owner, Placement, References, Replacement, Workload};
 
     fn service(says: Says, replicas: i32) -> Gathered {
         let resource: ServicePooling = serde_yaml_ng::from_str(
@@ -176,8 +175,10 @@ mod tests {
 
     fn decided(service: Gathered, budgets: impl IntoIterator<Item = Budget>) -> Option<&'static str> {
         let budgets = budgets.into_iter().map(|budget| (budget.name.clone(), budget)).collect();
+        let workloads =
+            service.workloads.iter().map(|known| ((known.kind, known.name.clone()), known.clone())).collect();
         let mut state = State::default();
-        state.namespaces.insert("space".to_owned(), Namespace { budgets, ..Namespace::default() });
+        state.namespaces.insert("space".to_owned(), Namespace { budgets, workloads, ..Namespace::default() });
         match decide(&state, &[service]).as_slice() {
             [] => None,
             [Action::Create(_)] => Some("create"),
